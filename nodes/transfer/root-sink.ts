@@ -23,7 +23,7 @@ export interface ReceiveContext {
   readonly inRoom: <Result>(work: () => Promise<Result>) => Promise<Result>;
   /** Hears how many bytes of the file are here. */
   readonly onDone: (doneBytes: number) => void;
-  /** Chunks that may be placed where they come, without asking (`placedAside`). */
+  /** Chunks that may be placed where they come, without asking (`placedAside`), until who wants the root hears that the transfer is over. */
   readonly expect: (rows: ExpectedRows) => void;
 }
 

@@ -17,7 +17,12 @@ import { Transfers } from "./replication/transfers.ts";
 import type { TransferAction } from "./replication/transfers.ts";
 import type { ReceivedBody, RootSink } from "./root-sink.ts";
 import type { SentRoot, SentUnit } from "./sent-root.ts";
-import type { ExpectedRows, FromTransferOffload, ToTransferOffload } from "./transfer-offload.ts";
+import type {
+  ExpectedRows,
+  FromTransferOffload,
+  PlacedMessages,
+  ToTransferOffload,
+} from "./transfer-offload.ts";
 
 /** A body that is to be sent, or one that came. */
 interface Body {
@@ -108,6 +113,8 @@ interface Wanted {
   receiver: FileReceiver<Body> | undefined;
   /** What it expects, until there is a transfer whose rows these are. */
   readonly expected: ExpectedRows[];
+  /** Whether the channel's thread may write to its file. */
+  isAside: boolean;
 }
 
 interface Offering {
@@ -122,6 +129,8 @@ export class TransferChannel {
   readonly #sending = new Map<number, Sending>();
   readonly #receiving = new Map<number, Receiving>();
   readonly #offering = new Map<number, Offering>();
+  /** What to call when the channel's thread has let go of the file of a transfer that is over. */
+  readonly #releasing = new Map<number, () => void>();
   readonly #placing = new WorkPlaces(TRANSFER_PLACING_MAX);
   readonly #ended = new AbortController();
   #looking: NodeJS.Timeout | undefined;
@@ -132,7 +141,11 @@ export class TransferChannel {
     this.#transfers = new Transfers({ isDialer: options.isDialer, bodyBytes: ({ bytes }: Body) => bytes });
     channel.keepWhile(() => this.#receiving.size + this.#offering.size + this.#sending.size > 0);
     channel.onMessage((message) => this.#came(message));
-    channel.onOffload((said) => this.#placedAside(said as FromTransferOffload));
+    channel.onOffload((said) => {
+      const message = said as FromTransferOffload;
+      if (message.kind === "placed") this.#placedAside(message);
+      else this.#releasing.get(message.transfer)?.();
+    });
     void channel.closed.then((error) => this.#lost(error));
   }
 
@@ -187,13 +200,12 @@ export class TransferChannel {
       inRoom: (work) => this.#placing.run(work),
       onDone: (doneBytes) => onProgress?.({ doneBytes, length: wanted?.receiver?.length ?? 0 }),
       expect: (rows) => {
-        const transfer = wanted?.receiver?.transfer;
-        if (transfer === undefined) expected.push(rows);
-        else this.#tellOffload({ kind: "expect", transfer, rows });
+        if (wanted?.receiver === undefined) expected.push(rows);
+        else this.#expect(wanted, wanted.receiver, rows);
       },
     });
     const resume = ranges.size === 0 ? {} : { resume: { root, ranges } };
-    wanted = { options, sink, isWhole, resume, stop, receiver: undefined, expected };
+    wanted = { options, sink, isWhole, resume, stop, receiver: undefined, expected, isAside: false };
     return wanted;
   }
 
@@ -206,7 +218,7 @@ export class TransferChannel {
       const receiver = begin();
       wanted.receiver = receiver;
       const { transfer } = receiver;
-      for (const rows of wanted.expected.splice(0)) this.#tellOffload({ kind: "expect", transfer, rows });
+      for (const rows of wanted.expected.splice(0)) this.#expect(wanted, receiver, rows);
       const cancel = (): void => {
         receiver.cancel(cancelled());
         this.#settle();
@@ -222,17 +234,40 @@ export class TransferChannel {
         done: (stats, error) => {
           signal?.removeEventListener("abort", cancel);
           this.#receiving.delete(transfer);
-          this.#tellOffload({ kind: "over", transfer });
           stop.abort(OVER);
           if (tally !== undefined) addStats(tally, stats);
-          if (error !== undefined) return reject(signal?.aborted === true ? (signal.reason as Error) : error);
-          const { length } = receiver;
-          if (length !== undefined) onProgress?.({ doneBytes: length, length });
-          resolve(stats);
+          this.#release(transfer, wanted, () => {
+            if (error !== undefined)
+              return reject(signal?.aborted === true ? (signal.reason as Error) : error);
+            const { length } = receiver;
+            if (length !== undefined) onProgress?.({ doneBytes: length, length });
+            resolve(stats);
+          });
         },
       });
       this.#look();
       this.#settle();
+    });
+  }
+
+  #expect(wanted: Wanted, { transfer, isOver }: FileReceiver<Body>, rows: ExpectedRows): void {
+    if (isOver) return;
+    wanted.isAside = true;
+    this.#tellOffload({ kind: "expect", transfer, rows });
+  }
+
+  /**
+   * A transfer is over. Calls `released` when the channel's thread writes nothing more to its file: once that is closed, what the
+   * thread calls it may be another one.
+   */
+  #release(transfer: number, { isAside }: Wanted, released: () => void): void {
+    this.#tellOffload({ kind: "over", transfer });
+    if (!isAside) return released();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#releasing.set(transfer, resolve);
+    void Promise.race([promise, this.#channel.quiet]).then(() => {
+      this.#releasing.delete(transfer);
+      released();
     });
   }
 
@@ -367,7 +402,7 @@ export class TransferChannel {
   }
 
   /** Messages that the channel's thread has placed, and not those that come after them. */
-  #placedAside({ transfer, run, messages, granted, sentBytes }: FromTransferOffload): void {
+  #placedAside({ transfer, run, messages, granted, sentBytes }: PlacedMessages): void {
     const receiving = this.#receiving.get(transfer);
     if (receiving === undefined) return;
     const { receiver, sink } = receiving;

@@ -36,6 +36,7 @@ export type ToTransferOffload =
   | { readonly kind: "expect"; readonly transfer: number; readonly rows: ExpectedRows }
   /** Credit of a run, or a new run, which is about to be asked for. */
   | ({ readonly kind: "grant" } & Grant)
+  /** Nobody expects anything of it, and its file may be closed: where one was named, this is answered. */
   | { readonly kind: "over"; readonly transfer: number };
 
 /** A message that was placed: what `PlacedAside` says of it, its chunks by their refs. */
@@ -52,7 +53,7 @@ export interface PlacedRows {
   readonly covered: Float64Array;
 }
 
-export interface FromTransferOffload {
+export interface PlacedMessages {
   readonly transfer: number;
   readonly run: number;
   readonly messages: readonly PlacedRows[];
@@ -61,6 +62,11 @@ export interface FromTransferOffload {
   readonly sentBytes: number;
 }
 
+export type FromTransferOffload =
+  | ({ readonly kind: "placed" } & PlacedMessages)
+  /** The answer to "over", where chunks were expected: nothing is written to the file any more. */
+  | { readonly kind: "released"; readonly transfer: number };
+
 interface Expected {
   readonly from: number;
   readonly bytes: number;
@@ -68,7 +74,8 @@ interface Expected {
 
 interface Receiving {
   readonly transfer: number;
-  file: number;
+  /** Undefined before anything is expected. */
+  file: number | undefined;
   /** By ref, the oldest first. */
   readonly rows: Map<string, Expected>;
   readonly credit: AsideCredit;
@@ -127,11 +134,15 @@ export class TransferOffload implements Offload {
       }
       case "grant":
         return this.#granted(message);
-      case "over":
+      case "over": {
         this.flush();
-        this.#receiving.delete(message.transfer);
-        this.#gate.over(message.transfer);
+        const { transfer } = message;
+        const isOpen = this.#receiving.get(transfer)?.file !== undefined;
+        this.#receiving.delete(transfer);
+        this.#gate.over(transfer);
+        if (isOpen) this.#tell({ kind: "released", transfer });
         return;
+      }
     }
   }
 
@@ -149,8 +160,7 @@ export class TransferOffload implements Offload {
       const { transfer, messages, sentBytes } = receiving;
       const { run, granted } = receiving.credit;
       [receiving.messages, receiving.sentBytes] = [[], 0];
-      const said: FromTransferOffload = { transfer, run, messages, granted, sentBytes };
-      this.#context.tell(said);
+      this.#tell({ kind: "placed", transfer, run, messages, granted, sentBytes });
     }
     this.#untold.clear();
   }
@@ -161,12 +171,16 @@ export class TransferOffload implements Offload {
     this.#untold.clear();
   }
 
+  #tell(said: FromTransferOffload): void {
+    this.#context.tell(said);
+  }
+
   #of(transfer: number): Receiving {
     const known = this.#receiving.get(transfer);
     if (known !== undefined) return known;
     const receiving: Receiving = {
       transfer,
-      file: -1,
+      file: undefined,
       rows: new Map(),
       credit: new AsideCredit(),
       messages: [],
@@ -205,7 +219,7 @@ export class TransferOffload implements Offload {
     };
     let good: Uint8Array;
     try {
-      const placement = { refs, storedBytes, plainBytes, codec, files: [receiving.file], targets };
+      const placement = { refs, storedBytes, plainBytes, codec, files: [receiving.file!], targets };
       good = this.#context.place(body, placement).good;
     } catch {
       // Who has the channel tries it again, and says what came of it.

@@ -74,8 +74,6 @@ export interface Receiving {
   readonly receiver: FileReceiver<SimBody>;
   readonly bases: readonly SimFile[];
   readonly file: SimFile;
-  /** What the thread calls its file. */
-  readonly descriptor: number;
   /** How many of its chunks the thread may place, where they come as they are stored. */
   readonly aside: number;
   /** Whether something came of it since it was begun again. */
@@ -108,6 +106,8 @@ export class End {
   readonly transfers: Transfers<SimBody>;
   readonly walks: Map<number, Walk> = new Map();
   readonly receivers: Map<number, Receiving> = new Map();
+  /** Those that the thread may write to, by their transfers. */
+  readonly files: Map<number, SimFile> = new Map();
   /** The client's. */
   readonly tasks: Map<number, Task> = new Map();
   readonly credit: CreditLedger = new CreditLedger();
@@ -149,7 +149,8 @@ export class End {
         tell: (something) => {
           this.#toUser.tell(() => {
             const told = something as FromTransferOffload;
-            for (const { plainBytes } of told.messages) this.untoldBytes -= plainBytes;
+            if (told.kind === "placed")
+              for (const { plainBytes } of told.messages) this.untoldBytes -= plainBytes;
             said(told);
           });
         },

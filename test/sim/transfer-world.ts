@@ -22,7 +22,7 @@ import type { FileRequest } from "../../nodes/transfer/replication/messages.ts";
 import type { FileReceiver, PlacedData } from "../../nodes/transfer/replication/receiver.ts";
 import type { DataUnit } from "../../nodes/transfer/replication/sender.ts";
 import type { TransferAction } from "../../nodes/transfer/replication/transfers.ts";
-import type { FromTransferOffload, PlacedRows } from "../../nodes/transfer/transfer-offload.ts";
+import type { PlacedMessages, PlacedRows } from "../../nodes/transfer/transfer-offload.ts";
 import type { Placed, Placement } from "../../nodes/wire/bulk/dialing.ts";
 import { assert } from "./assert.ts";
 import { SimulatedClock } from "./clock.ts";
@@ -43,12 +43,6 @@ const LAST_WORDS = 0.7;
 /** Of a patch with one range; opaque to the cores. */
 const PACKETS = new Uint8Array(64);
 
-/** What a thread knows of a file that it writes to. */
-interface OpenFile {
-  readonly file: SimFile;
-  readonly machine: Machine;
-}
-
 export class TransferWorld {
   readonly random: Random;
   readonly clock: SimulatedClock = new SimulatedClock();
@@ -63,8 +57,8 @@ export class TransferWorld {
   readonly #tasksOf: WeakMap<SimBody, Task> = new WeakMap();
   /** What to call when a body is placed, or is not needed. */
   readonly #settled: WeakMap<SimBody, () => void> = new WeakMap();
-  /** By what threads call them. */
-  readonly #open: Map<number, OpenFile> = new Map();
+  /** What should not be, and was seen where others catch it. */
+  #failure: Error | undefined;
   #files = 0;
   #breaks = 0;
   #isBreaking = false;
@@ -195,8 +189,20 @@ export class TransferWorld {
         return () => (isWanted = false);
       },
       travel: (message) => this.#travel(end, message),
-      place: (body, placement) => this.#placeAside(end, body, placement),
-      said: (said) => this.#placedAside(end, said),
+      place: (body, placement) => {
+        // Then others try it.
+        if (random.chance(this.#trouble.unwritten)) throw new Error("it cannot be written");
+        try {
+          return this.#placeAside(end, body, placement);
+        } catch (error) {
+          this.#failure ??= error as Error;
+          throw error;
+        }
+      },
+      said: (said) => {
+        if (said.kind === "placed") this.#placedAside(end, said);
+        else assert(end.files.delete(said.transfer), "a file is closed twice");
+      },
     });
     return end;
   }
@@ -302,11 +308,9 @@ export class TransferWorld {
   ): void {
     const { random } = this;
     const { transfer } = receiver;
-    const descriptor = this.#open.size + 1;
-    this.#open.set(descriptor, { file, machine: end.machine });
     const isAside = random.chance(this.#trouble.aside);
     const aside = !isAside ? 0 : random.chance(0.5) ? 1 : random.between(0.6, 1);
-    const receiving = { receiver, bases, file, descriptor, aside, isFruitful: false };
+    const receiving = { receiver, bases, file, aside, isFruitful: false };
     end.receivers.set(transfer, receiving);
     end.credit.receives(transfer, () => windowFor(receiving));
     this.#expect(
@@ -317,20 +321,23 @@ export class TransferWorld {
   }
 
   /** Some of these the thread may place. */
-  #expect(end: End, { receiver, descriptor, aside }: Receiving, chunks: readonly SimChunk[]): void {
+  #expect(end: End, { receiver, file, aside }: Receiving, chunks: readonly SimChunk[]): void {
     const some = chunks.filter(() => this.random.chance(aside));
-    if (some.length === 0) return;
+    if (some.length === 0 || receiver.isOver) return;
+    const { transfer } = receiver;
+    end.files.set(transfer, file);
     const rows = {
-      file: descriptor,
+      file: transfer,
       refs: Buffer.concat(some.map(({ ref }) => ref)),
       from: Float64Array.from(some, ({ from }) => from),
       bytes: Uint32Array.from(some, ({ from, end: to }) => to - from),
     };
-    end.tell({ kind: "expect", transfer: receiver.transfer, rows });
+    end.tell({ kind: "expect", transfer, rows });
   }
 
   /** Does what the cores of both ends want done, until they want nothing. */
   #settle(): void {
+    if (this.#failure !== undefined) throw this.#failure;
     for (const end of this.#ends ?? []) {
       for (
         let actions = end.transfers.takeActions();
@@ -584,9 +591,9 @@ export class TransferWorld {
 
   /** The thread of a channel verifies a message's chunks, and writes them to their places. */
   #placeAside(end: End, body: SimBody, { refs, plainBytes, files, targets }: Placement): Placed {
-    const { file, machine } = this.#open.get(files[0] as number)!;
-    assert(machine === end.machine, "the file of another machine");
-    if (this.random.chance(this.#trouble.unwritten)) throw new Error("it cannot be written");
+    const { machine } = end;
+    const file = end.files.get(files[0] as number);
+    assert(file !== undefined, "written to a file that is closed");
     const good = Uint8Array.from(plainBytes, (bytes, row) => {
       const key = refKey(refAt(refs, row));
       const chunk = file.chunks.find((each) => each.key === key)!;
@@ -600,7 +607,7 @@ export class TransferWorld {
   }
 
   /** The core hears of what was placed aside. */
-  #placedAside(end: End, { transfer, run, messages, granted, sentBytes }: FromTransferOffload): void {
+  #placedAside(end: End, { transfer, run, messages, granted, sentBytes }: PlacedMessages): void {
     const receiving = end.receivers.get(transfer);
     if (receiving === undefined) return;
     const placed = messages.map((message) => ({ ...message, ...this.#outcomeOf(end, receiving, message) }));

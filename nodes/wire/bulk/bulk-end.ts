@@ -13,6 +13,8 @@ interface Entry {
 export class BulkEnd {
   readonly #port: MessagePort;
   readonly #channels = new Map<number, Entry>();
+  /** Channels that are over here, and not in the thread. */
+  #ending = 0;
   #lastNumber = 0;
 
   constructor(port: MessagePort) {
@@ -23,7 +25,7 @@ export class BulkEnd {
       if (message.kind === "gone") this.#channels.delete(message.channel);
       entry?.channel.heard(message);
     });
-    // Whoever waits for a channel has a session, which keeps the process.
+    // Whoever waits for a channel that is open has a session, which keeps the process.
     port.unref();
   }
 
@@ -54,6 +56,13 @@ export class BulkEnd {
     this.#port.close();
   }
 
+  /** Whoever has files that the thread writes to must hear that it does no more. */
+  #awaits(isAwaited: boolean): void {
+    this.#ending += isAwaited ? 1 : -1;
+    if (this.#ending > 0) this.#port.ref();
+    else this.#port.unref();
+  }
+
   #make(
     peer: string,
     { isClear }: Agreement,
@@ -66,6 +75,7 @@ export class BulkEnd {
       peer,
       isClear,
       post: (message, transferred = []) => this.#port.postMessage(message, transferred),
+      awaits: (isAwaited) => this.#awaits(isAwaited),
     });
     this.#channels.set(number, { channel, opened });
     this.#port.postMessage(ask(number));

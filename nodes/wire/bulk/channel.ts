@@ -76,6 +76,8 @@ export interface BulkChannel {
   readonly ended: PacketfsError | undefined;
   /** Resolves, never rejects, with the reason when it is over. */
   readonly closed: Promise<PacketfsError>;
+  /** Resolves, never rejects, when its thread does nothing for it by itself any more, which may be after it is over here. */
+  readonly quiet: Promise<void>;
   /** Sends what was handed over, tells the peer, and ends it. Resolves when the peer has read everything, or is gone. */
   close(): Promise<void>;
 }
@@ -97,17 +99,21 @@ export type Post = (message: ToBulk, transferred?: readonly ArrayBuffer[]) => vo
 export class BulkChannelEnd implements BulkChannel {
   readonly isClear: boolean;
   readonly closed: Promise<PacketfsError>;
+  readonly quiet: Promise<void>;
   /** Resolves when nothing of it is left, which may be after it is over: its connection, or what came and nobody has taken. */
   readonly gone: Promise<void>;
   readonly #number: number;
   readonly #peer: string;
   readonly #post: Post;
+  readonly #awaits: (isAwaited: boolean) => void;
   /** Messages whose handlers are not done with them. */
   #inHand = 0;
   #resolveClosed!: (error: PacketfsError) => void;
+  #resolveQuiet!: () => void;
   #resolveGone!: () => void;
   #ended: PacketfsError | undefined;
   #isClosing = false;
+  #isQuiet = false;
   /** Its thread answers nothing any more. */
   #isLost = false;
   #lastId = 0;
@@ -127,13 +133,17 @@ export class BulkChannelEnd implements BulkChannel {
     readonly peer: string;
     readonly isClear: boolean;
     readonly post: Post;
+    /** Called when it is over here, and its thread has not said so, and when it has. */
+    readonly awaits: (isAwaited: boolean) => void;
   }) {
-    const { number, peer, isClear, post } = options;
+    const { number, peer, isClear, post, awaits } = options;
     this.#number = number;
     this.#peer = peer;
     this.isClear = isClear;
     this.#post = post;
+    this.#awaits = awaits;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    this.quiet = new Promise((resolve) => (this.#resolveQuiet = resolve));
     this.gone = new Promise((resolve) => (this.#resolveGone = resolve));
   }
 
@@ -194,7 +204,7 @@ export class BulkChannelEnd implements BulkChannel {
   }
 
   tellOffload(said: unknown): void {
-    if (this.isOpen) this.#post({ kind: "offload", channel: this.#number, said });
+    if (this.#ended === undefined) this.#post({ kind: "offload", channel: this.#number, said });
   }
 
   onOffload(handler: (said: unknown) => void): void {
@@ -250,14 +260,17 @@ export class BulkChannelEnd implements BulkChannel {
       case "offloaded":
         return this.#offloadHandler(message.said);
       case "closed":
+        this.#quieted();
         return this.#over(PacketfsError.fromJSON(message.error));
       case "gone":
+        this.#quieted();
         return this.#resolveGone();
     }
   }
 
   /** Its thread is gone, and what it had. */
   lost(error: PacketfsError): void {
+    this.#quieted();
     this.#over(error);
     this.#isLost = true;
     this.#resolveGone();
@@ -318,9 +331,17 @@ export class BulkChannelEnd implements BulkChannel {
     if (this.#queuedBytes < BULK_QUEUE_LOW_BYTES) for (const resolve of this.#rooms.splice(0)) resolve();
   }
 
+  #quieted(): void {
+    if (this.#isQuiet) return;
+    this.#isQuiet = true;
+    if (this.#ended !== undefined) this.#awaits(false);
+    this.#resolveQuiet();
+  }
+
   #over(error: PacketfsError): void {
     if (this.#ended !== undefined) return;
     this.#ended = error;
+    if (!this.#isQuiet) this.#awaits(true);
     for (const { reject } of this.#sent.values()) reject(error);
     this.#sent.clear();
     this.#queuedBytes = 0;

@@ -11,7 +11,11 @@ import {
 } from "../../../nodes/transfer/replication/messages.ts";
 import type { TransferMessage } from "../../../nodes/transfer/replication/messages.ts";
 import { TransferOffload } from "../../../nodes/transfer/transfer-offload.ts";
-import type { FromTransferOffload, ToTransferOffload } from "../../../nodes/transfer/transfer-offload.ts";
+import type {
+  FromTransferOffload,
+  PlacedMessages,
+  ToTransferOffload,
+} from "../../../nodes/transfer/transfer-offload.ts";
 import type { OutgoingMessage } from "../../../nodes/wire/bulk/offload.ts";
 import type { Placement } from "../../../nodes/wire/bulk/dialing.ts";
 import { Codec } from "../../../packets/codec.ts";
@@ -94,8 +98,8 @@ class World {
     return this.offload.received({ type: TransferKind.FILE_DATA, head, body });
   }
 
-  get messages(): FromTransferOffload["messages"] {
-    return this.told.flatMap(({ messages }) => messages);
+  get messages(): PlacedMessages["messages"] {
+    return this.told.flatMap((said) => (said.kind === "placed" ? said.messages : []));
   }
 
   credit(): number[] {
@@ -128,7 +132,7 @@ describe("chunks that are expected", () => {
     );
     expect(world.messages[3]!.covered).toEqual(Float64Array.of(3 * BYTES, 4 * BYTES));
     expect(world.credit().at(-1)).toBe(WINDOW + 8 * COST);
-    expect(world.told.at(-1)!.granted).toBe(WINDOW + 8 * COST);
+    expect(world.told.at(-1)).toMatchObject({ granted: WINDOW + 8 * COST });
   });
 
   test("are left to others where one of a message is not expected, is of another length, or is there twice", () => {
@@ -178,7 +182,17 @@ describe("chunks that are expected", () => {
     expect(world.data(1, [refOf(0)])).toBe(true);
     world.say({ kind: "over", transfer: 1 });
     expect(world.messages.length).toBe(1);
+    // Last of all it says that the file may be closed.
+    expect(world.told.at(-1)).toEqual({ kind: "released", transfer: 1 });
     expect(world.data(2, [refOf(1)])).toBe(false);
+  });
+
+  test("of none that is over, nothing is said: nobody waits for its file", () => {
+    const world = new World();
+    world.grant(WINDOW);
+    world.say({ kind: "over", transfer: 1 });
+    world.say({ kind: "over", transfer: 3 });
+    expect(world.told).toEqual([]);
   });
 });
 
