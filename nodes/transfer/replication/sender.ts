@@ -85,6 +85,20 @@ export interface Reread<Body> {
   readonly lost: readonly Ref[];
 }
 
+/** A message that is made, and not granted. */
+interface Ahead {
+  /** What the run costs up to it, with it. */
+  readonly at: number;
+  readonly cost: number;
+  readonly contents: Contents;
+}
+
+/** What is counted of a message, if it leaves. */
+type Contents = Pick<
+  TransferStats,
+  "sentBytes" | "chunks" | "plainBytes" | "patchedChunks" | "compressedChunks"
+>;
+
 const MESSAGE_BYTES_MAX = costOf(BULK_HEAD_BYTES_MAX, BULK_BODY_BYTES_MAX);
 
 /** `reading`: its root is looked for, or what comes next of it is read. */
@@ -100,8 +114,8 @@ interface Sending<Body> {
   ready: DataUnit<Body> | undefined;
   granted: number;
   spent: number;
-  /** Messages that were made before they were granted, the oldest first: what the run costs up to them, and what they do. */
-  ahead: { readonly at: number; readonly cost: number }[];
+  /** The oldest first. */
+  ahead: Ahead[];
   messages: number;
   /** What most messages cost at most. */
   messageBytes: number;
@@ -115,7 +129,7 @@ interface Sending<Body> {
 
 export class TransferSender<Body> {
   readonly #transfers = new Map<number, Sending<Body>>();
-  readonly #emit: (action: SenderAction<Body>) => void;
+  readonly #emit: (action: SenderAction<Body>) => number;
   /** Bytes that were granted, and that the channel has not sent yet; less where it knew before this did that they were. */
   #queued = 0;
   /** Bytes that the channel has, and that are not granted. */
@@ -123,7 +137,8 @@ export class TransferSender<Body> {
   /** The share that a new transfer begins with: it has missed nothing, and is owed nothing. */
   #share = 0;
 
-  constructor(emit: (action: SenderAction<Body>) => void) {
+  /** `emit` returns what a message has on the wire, in bytes; 0 for other actions. */
+  constructor(emit: (action: SenderAction<Body>) => number) {
     this.#emit = emit;
   }
 
@@ -293,7 +308,7 @@ export class TransferSender<Body> {
     sending.isReading = true;
     sending.isExhausted = false;
     sending.ready = undefined;
-    this.#catchUp(sending, Number.POSITIVE_INFINITY);
+    this.#dropAhead(sending);
     sending.granted = request.credit;
     sending.spent = 0;
     sending.messages = 0;
@@ -354,26 +369,21 @@ export class TransferSender<Body> {
     const { form, packets, body, bodyBytes } = unit;
     const cost = costOf(packets.byteLength, bodyBytes);
     if (!this.#hasRoom(sending, cost) || this.#queued >= TRANSFER_QUEUE_BYTES_MAX) return;
-    const { transfer, stats } = sending;
+    const { transfer } = sending;
     sending.ready = undefined;
     sending.spent += cost;
     this.#share = Math.max(this.#share, sending.share);
     sending.share += cost;
     sending.messages++;
-    stats.messages++;
-    stats.chunks += unit.chunks;
-    stats.plainBytes += unit.plainBytes;
-    stats.patchedChunks += unit.patchedChunks;
-    stats.compressedChunks += unit.compressedChunks;
-    if (sending.spent <= sending.granted) this.#queued += cost;
-    else {
-      sending.ahead.push({ at: sending.spent, cost });
-      this.#ahead += cost;
-    }
     const { run } = sending.request!;
     const number = sending.messages;
     const message = { kind: TransferKind.FILE_DATA, transfer, run, number, form, packets } as const;
-    this.#emit({ kind: "send", message, body, cost, gate: gateOf(sending, sending.spent) });
+    const sentBytes = this.#emit({ kind: "send", message, body, cost, gate: gateOf(sending, sending.spent) });
+    const { chunks, plainBytes, patchedChunks, compressedChunks } = unit;
+    const contents = { sentBytes, chunks, plainBytes, patchedChunks, compressedChunks };
+    sending.ahead.push({ at: sending.spent, cost, contents });
+    this.#ahead += cost;
+    this.#catchUp(sending, sending.granted);
   }
 
   /**
@@ -386,10 +396,20 @@ export class TransferSender<Body> {
     return over <= TRANSFER_AHEAD_BYTES && this.#ahead + cost <= TRANSFER_QUEUE_BYTES_MAX;
   }
 
-  /** What was ahead is not any more, up to what was granted. */
-  #catchUp(sending: Sending<Body>, granted: number): void {
-    while (sending.ahead.length > 0 && sending.ahead[0]!.at <= granted) {
-      const { cost } = sending.ahead.shift()!;
+  /** What was ahead is not any more, up to what was granted: it leaves. */
+  #catchUp({ ahead, stats }: Sending<Body>, granted: number): void {
+    while (ahead.length > 0 && ahead[0]!.at <= granted) {
+      const { cost, contents } = ahead.shift()!;
+      this.#ahead -= cost;
+      this.#queued += cost;
+      stats.messages++;
+      for (const key of Object.keys(contents) as (keyof Contents)[]) stats[key] += contents[key];
+    }
+  }
+
+  /** What is ahead never leaves, as far as is known here: the channel drops it. */
+  #dropAhead(sending: Sending<Body>): void {
+    for (const { cost } of sending.ahead.splice(0)) {
       this.#ahead -= cost;
       this.#queued += cost;
     }
@@ -420,8 +440,7 @@ export class TransferSender<Body> {
   #end(sending: Sending<Body>, error: PacketfsError | undefined): void {
     const { transfer, stats } = sending;
     this.#transfers.delete(transfer);
-    // The channel drops them.
-    this.#catchUp(sending, Number.POSITIVE_INFINITY);
+    this.#dropAhead(sending);
     this.#emit({ kind: "sent", transfer, stats, error });
     this.#pump();
   }

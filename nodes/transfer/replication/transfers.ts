@@ -52,8 +52,9 @@ export class Transfers<Body> {
     this.#next = options.isDialer ? 1 : 2;
     this.#bodyBytes = options.bodyBytes;
     this.sender = new TransferSender((action) => {
-      if (action.kind === "send") this.#send(action.message, action);
-      else this.#actions.push(action);
+      if (action.kind === "send") return this.#send(action.message, action);
+      this.#actions.push(action);
+      return 0;
     });
   }
 
@@ -222,17 +223,18 @@ export class Transfers<Body> {
     return receiver;
   }
 
+  /** Returns what it has on the wire, in bytes. */
   #send(
     message: TransferMessage,
     more: { readonly body?: Body; readonly cost?: number; readonly gate?: Gate; readonly grant?: Grant } = {},
-  ): void {
+  ): number {
     const { body, cost = 0, gate, grant } = more;
     const head = encodeTransfer(message);
     const stats = this.#statsOf(message.transfer);
-    const bodyBytes = body === undefined ? 0 : this.#bodyBytes(body);
-    // Credit is counted by whoever grants it to the peer.
-    if (stats !== undefined && message.kind !== TransferKind.FILE_CREDIT)
-      stats.sentBytes += RECORD_BYTES + head.byteLength + bodyBytes;
+    const bytes = RECORD_BYTES + head.byteLength + (body === undefined ? 0 : this.#bodyBytes(body));
+    // Credit is counted by whoever grants it to the peer, and data when it is granted.
+    const isCounted = message.kind !== TransferKind.FILE_CREDIT && message.kind !== TransferKind.FILE_DATA;
+    if (stats !== undefined && isCounted) stats.sentBytes += bytes;
     this.#actions.push({
       kind: "send",
       type: message.kind,
@@ -242,6 +244,7 @@ export class Transfers<Body> {
       ...(gate === undefined ? {} : { gate }),
       ...(grant === undefined ? {} : { grant }),
     });
+    return bytes;
   }
 
   #statsOf(transfer: number): TransferStats | undefined {

@@ -272,6 +272,37 @@ describe("a sender", () => {
     expect(gates.map(({ at }) => at)).toEqual(gates.map((_, index) => (index + 1) * cost));
   });
 
+  test("counts what was granted, and not what it made ahead and never sent", () => {
+    const hub = sending();
+    const run = (runs: number): void => {
+      for (let actions = hub.takeActions(); actions.length > 0; actions = hub.takeActions())
+        for (const action of actions) {
+          // Sent, or dropped where it waits.
+          if (action.kind === "send") hub.sender.left(action.cost);
+          if (action.kind === "produce") hub.sender.produced(1, runs, unit(700_000));
+        }
+    };
+    run(1);
+    const stats = hub.sender.statsOf(1)!;
+    const cost = costOf(64, 700_000);
+    const first = Math.floor(TRANSFER_CREDIT_BYTES_MIN / cost);
+    expect(stats).toMatchObject({ messages: first, chunks: first, plainBytes: first * 1_400_000 });
+    const each = (stats.sentBytes - first * 700_000) / first;
+    expect(each).toBeLessThan(300);
+    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: (first + 1) * cost });
+    run(1);
+    expect(stats.messages).toBe(first + 1);
+    // Asked for again, it has nothing of what it made ahead.
+    say(hub, request(2));
+    hub.sender.opened(1, 2, { root: ROOT, length: 100 * MIB, isResumed: false });
+    run(2);
+    expect(stats.messages).toBe(2 * first + 1);
+    hub.lost(new PacketfsError("PFS_BULK_CUT", "cut"));
+    const [{ stats: last }] = hub.takeActions() as [Action<"sent">];
+    expect(last).toMatchObject({ runs: 2, messages: 2 * first + 1, plainBytes: (2 * first + 1) * 1_400_000 });
+    expect(last.sentBytes).toBeLessThan((2 * first + 1) * 700_300 + 1000);
+  });
+
   test("reads no more at a time than there is room for, however many transfers there are", () => {
     const hub = transfers(false);
     for (let index = 0; index < 20; index++) {
