@@ -240,6 +240,8 @@ export const SOLID_TRIED_BYTES: number = 2 * 1024 * 1024;
 export const SOLID_GAIN_MIN = 0.04;
 export const SOLID_PAUSE_BYTES: number = 16 * 1024 * 1024;
 export const SOLID_PAUSE_BYTES_MAX: number = 1024 * 1024 * 1024;
+/** Parts that are compressed beside each other, by threads of the system. */
+export const SOLID_AT_ONCE = 2;
 /** Such chunks as have more than this share of their bytes as they are stored are left as they are. */
 export const SOLID_STORED_SHARE_MAX = 0.9;
 /** Packets or rows of most messages. */

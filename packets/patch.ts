@@ -6,7 +6,8 @@
  *   body      list, packed        for each part COPY … CALL … HALT: its chunks, its dictionary, the bytes of its frame
  *             frame, frame, …     one for each part, in their order
  */
-import { constants, zstdCompress, zstdDecompress } from "node:zlib";
+import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import type { ZstdOptions } from "node:zlib";
 import { differenceBytesMax, undoDifference, writeDifference } from "./difference.ts";
 import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
@@ -277,93 +278,81 @@ class ListReader {
   }
 }
 
-/**
- * Compresses a part against its dictionary, by another thread: both must stay as they are until it resolves, and so must
- * `scratch`, of `scratchBytes()`. The bytes themselves where that saves none and there is no dictionary; undefined where it saves
- * none beside one.
- */
-export async function encodePart(
-  plain: Uint8Array,
-  dictionary: Uint8Array,
-  options: { readonly level?: number; readonly scratch?: Uint8Array } = {},
-): Promise<Uint8Array | undefined> {
-  const { level = LEVEL } = options;
-  if (dictionary.byteLength === 0) {
-    const frame = await compressed(plain, { level });
-    return frame.byteLength < plain.byteLength ? frame : plain;
-  }
-  const scratch = options.scratch ?? new Uint8Array(scratchBytes(plain.byteLength));
-  const difference = writeDifference(plain, dictionary, scratch);
-  const isLittle = difference.fresh <= plain.byteLength * FRESH_SHARE_FEW;
-  const packed = await compressed(difference.bytes, { level, mark: DIFFERENCE });
-  if (isLittle && packed.byteLength < plain.byteLength) return packed;
-  // Where much is new, the rest may help with it.
-  const frame = await compressed(plain, { level, dictionary });
-  const smaller = frame.byteLength < packed.byteLength ? frame : packed;
-  return smaller.byteLength < plain.byteLength ? smaller : undefined;
+/** Compresses a part that has no dictionary, by another thread: it must stay as it is until it resolves. Itself where that saves nothing. */
+export async function compressPart(plain: Uint8Array, level: number = LEVEL): Promise<Uint8Array> {
+  const frame = await new Promise<Uint8Array>((resolve, reject) => {
+    zstdCompress(plain, compressing(plain.byteLength, level), (error, bytes) =>
+      error === null ? resolve(bytes) : reject(error),
+    );
+  });
+  return frame.byteLength < plain.byteLength ? frame : plain;
 }
 
 /** What `encodePart` needs to write to for so many bytes. */
 export const scratchBytes: (plainBytes: number) => number = differenceBytesMax;
 
-async function compressed(
-  bytes: Uint8Array,
-  {
-    level,
-    dictionary,
-    mark,
-  }: { readonly level: number; readonly dictionary?: Uint8Array; readonly mark?: number },
-): Promise<Uint8Array> {
-  const options = {
-    ...(dictionary === undefined ? {} : { dictionary }),
-    pledgedSrcSize: bytes.byteLength,
-    // What is written before it is known how little it is would be a buffer as long as the chunks, each time.
-    chunkSize: Math.max(constants.Z_MIN_CHUNK, bytes.byteLength >>> (mark === undefined ? 2 : 4)),
-    params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_contentSizeFlag]: 0 },
-  };
-  const frame = await new Promise<Uint8Array>((resolve, reject) => {
-    zstdCompress(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
-  });
-  return mark === undefined ? frame : Buffer.concat([Uint8Array.of(mark), frame]);
+/** Writes a part against its dictionary; undefined where that saves nothing. `scratch` has `scratchBytes()`. */
+export function encodePart(
+  plain: Uint8Array,
+  dictionary: Uint8Array,
+  scratch: Uint8Array = new Uint8Array(scratchBytes(plain.byteLength)),
+): Uint8Array | undefined {
+  const difference = writeDifference(plain, dictionary, scratch);
+  const isLittle = difference.fresh <= plain.byteLength * FRESH_SHARE_FEW;
+  const told = zstdCompressSync(difference.bytes, compressing(difference.bytes.byteLength, LEVEL));
+  const marked = Buffer.concat([Uint8Array.of(DIFFERENCE), told]);
+  if (isLittle && marked.byteLength < plain.byteLength) return marked;
+  // Where much is new, the rest may help with it.
+  const frame = zstdCompressSync(plain, { ...compressing(plain.byteLength, LEVEL), dictionary });
+  const smaller = frame.byteLength < marked.byteLength ? frame : marked;
+  return smaller.byteLength < plain.byteLength ? smaller : undefined;
 }
 
-/** The plain bytes of a part, given its dictionary's; undefined where its frame is not as many. Decompressed by another thread. */
-export async function decodePart(part: PatchPart, dictionary: Uint8Array): Promise<Uint8Array | undefined> {
-  const { frame } = part;
-  const plainBytes = part.lengths.reduce((sum, length) => sum + length, 0);
-  if (part.dictionary.length === 0) {
+function compressing(bytes: number, level: number): ZstdOptions {
+  return {
+    pledgedSrcSize: bytes,
+    // What is written before it is known how little it is would be a buffer as long as the chunks, each time.
+    chunkSize: Math.max(constants.Z_MIN_CHUNK, bytes >>> 2),
+    params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_contentSizeFlag]: 0 },
+  };
+}
+
+/** The plain bytes of a part, given its dictionary's; undefined where its frame is not as many. */
+export function decodePart(
+  { frame, lengths }: Pick<PatchPart, "frame" | "lengths">,
+  dictionary: Uint8Array,
+): Uint8Array | undefined {
+  const plainBytes = lengths.reduce((sum, length) => sum + length, 0);
+  if (dictionary.byteLength === 0) {
     if (frame.byteLength === plainBytes) return frame;
   } else if (frame[0] === DIFFERENCE) {
-    const difference = await decompressed(frame.subarray(1), differenceBytesMax(plainBytes));
+    const difference = decompressed(frame.subarray(1), differenceBytesMax(plainBytes), NO_BYTES);
     return difference && undoDifference(difference, plainBytes, dictionary);
   }
-  const plain = await decompressed(frame, plainBytes, dictionary);
+  const plain = decompressed(frame, plainBytes, dictionary);
   return plain?.byteLength === plainBytes ? plain : undefined;
 }
 
-/** Frees memory at once that `decodePart` made for a part, of which nobody has a part any more. */
-export function discardPart({ frame }: PatchPart, plain: Uint8Array): void {
+/** Frees memory at once that `decodePart` made of a frame, of which nobody has a part any more. */
+export function discardPart({ frame }: Pick<PatchPart, "frame">, plain: Uint8Array): void {
   const { buffer, byteLength } = plain;
   if (plain === frame || byteLength < OWN_MEMORY_BYTES_MIN || !(buffer instanceof ArrayBuffer)) return;
   // What is short shares its memory with others, unless it was made for more.
   if (buffer.byteLength <= differenceBytesMax(byteLength) + 1) buffer.transfer(0);
 }
 
-async function decompressed(
-  frame: Uint8Array,
-  bytesMax: number,
-  dictionary: Uint8Array = NO_BYTES,
-): Promise<Uint8Array | undefined> {
-  const options = {
-    ...(dictionary.byteLength === 0 ? {} : { dictionary }),
-    maxOutputLength: bytesMax,
-    chunkSize: Math.max(constants.Z_MIN_CHUNK, bytesMax + 1),
-    params: { [constants.ZSTD_d_windowLogMax]: PATCH_WINDOW_BITS_MAX },
-  };
-  return await new Promise((resolve) => {
+function decompressed(frame: Uint8Array, bytesMax: number, dictionary: Uint8Array): Uint8Array | undefined {
+  try {
+    return zstdDecompressSync(frame, {
+      ...(dictionary.byteLength === 0 ? {} : { dictionary }),
+      maxOutputLength: bytesMax,
+      chunkSize: Math.max(constants.Z_MIN_CHUNK, bytesMax + 1),
+      params: { [constants.ZSTD_d_windowLogMax]: PATCH_WINDOW_BITS_MAX },
+    });
+  } catch {
     // Bytes that are no frame, or one of more bytes: the caller says which part of whose patch it was.
-    zstdDecompress(frame, options, (error, bytes) => resolve(error === null ? bytes : undefined));
-  });
+    return undefined;
+  }
 }
 
 /** A patch that is none. */

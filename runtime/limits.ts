@@ -42,9 +42,9 @@ export const READ_GAP_BYTES_MAX: number = 16 * 1024;
 /** Reads of at least so many bytes are done by threads of their own, once so many bytes were read so: starting them takes as long. */
 export const READ_ASIDE_BYTES_MIN: number = 1024 * 1024;
 export const READ_ASIDE_BYTES_BEFORE: number = 16 * 1024 * 1024;
-/** As many threads as there are cores, but no more than these; and when they end that read nothing any more. */
-export const READ_THREADS_MAX = 4;
-export const READ_THREADS_IDLE_MS = 5_000;
+/** Threads that do one kind of work: as many as there are cores, but no more than these; and when they end that have nothing to do. */
+export const POOL_THREADS_MAX = 4;
+export const POOL_THREADS_IDLE_MS = 5_000;
 /** Segments that a process keeps open for reading. */
 export const SEGMENTS_OPEN_MAX = 64;
 /** A second writer waits so long for the first one to end. */
@@ -157,6 +157,14 @@ export const PATCH_ALIKE_PAD_BYTES: number = 64 * 1024;
 export const PATCH_GAP_BYTES_MAX: number = 64 * 1024 * 1024;
 /** Parts that are written at once: a buffer of old bytes and one of new ones each. */
 export const PATCH_PARTS_AT_ONCE = 4;
+/** Threads write them once a process has had so many bytes of them, and wait so long for more, since what they run has to be compiled anew. */
+export const PART_THREADS_BYTES_BEFORE: number = 4 * 1024 * 1024;
+export const PART_THREADS_IDLE_MS = 60_000;
+/** With fewer cores, those that read, send and receive are as busy: threads cost a fifth more time there, and save none. */
+export const PART_THREADS_CORES_MIN = 4;
+/** Memory for parts comes in whole steps, and so many bytes of it are kept when nobody needs them. */
+export const PART_MEMORY_STEP_BYTES: number = 256 * 1024;
+export const PART_MEMORY_BYTES_MAX: number = 8 * 1024 * 1024;
 /** Bytes of chunks in one patch. */
 export const PATCH_MESSAGE_BYTES: number = 4 * 1024 * 1024;
 /** Old bytes among which those are looked for that are like new ones, */

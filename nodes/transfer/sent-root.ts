@@ -6,7 +6,7 @@ import { Codec, Compressor, discardPlain } from "../../packets/codec.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { PATCH_PART_BYTES_MAX } from "../../packets/limits.ts";
-import { PatchKind, SLOW_LINK_LEVEL, encodePart, writeChunkPatch } from "../../packets/patch.ts";
+import { PatchKind, SLOW_LINK_LEVEL, compressPart, writeChunkPatch } from "../../packets/patch.ts";
 import type {
   ChunkPlaces,
   ChunkSource,
@@ -21,6 +21,7 @@ import { patchesOfAlike } from "../../runtime/stream/patch/send-patches.ts";
 import type { SentPatch, UnlikeChunks } from "../../runtime/stream/patch/send-patches.ts";
 import {
   BULK_BODY_BYTES_MAX,
+  SOLID_AT_ONCE,
   SOLID_STORED_SHARE_MAX,
   TRANSFER_MESSAGES_PER_WINDOW,
   TRANSFER_PACKET_BYTES,
@@ -57,6 +58,13 @@ export interface SentRootOptions {
   readonly now?: () => number;
 }
 
+/** Chunks that are to be compressed together; their bytes, if they were read, and how many they have as they are stored, if that is known. */
+interface TakenTogether {
+  readonly refs: readonly Ref[];
+  readonly chunks: readonly Uint8Array[] | undefined;
+  readonly storedBytes: number | undefined;
+}
+
 /** What is lacking of a root, told in messages; and chunks of it, as they are. */
 export class SentRoot {
   /** Bytes of the body of most messages. */
@@ -73,6 +81,10 @@ export class SentRoot {
   #areScattered = false;
   readonly #now: () => number;
   readonly #pace: SolidPace;
+  /** Chunks that are being compressed together, in order. */
+  #solid: { readonly refs: readonly Ref[]; readonly unit: Promise<SentUnit | undefined> }[] = [];
+  /** Whether the last ones were much smaller together. */
+  #isSmaller = false;
   /** Whether those that are ready were made so although others go together. */
   #areLeft = false;
 
@@ -110,9 +122,9 @@ export class SentRoot {
         this.#packed = this.#packed.slice(ready.chunks);
         return ready;
       }
+      const solid = await this.#together(isTogether);
+      if (solid !== undefined) return solid;
       if (this.#left.length > 0) {
-        const solid = isTogether ? await this.#together() : undefined;
-        if (solid !== undefined) return solid;
         await this.#pack();
         this.#areLeft = isTogether;
         continue;
@@ -151,45 +163,81 @@ export class SentRoot {
   }
 
   /**
-   * The next chunks compressed together, without anything else, as a patch may be; undefined where that is of no use, or not all of
-   * them can be read here: as they are stored they are mended when the receiver complains.
+   * The next chunks compressed together, and those behind them are begun with; undefined where that is of no use, or not all of them can be
+   * read here: as they are stored they are mended when the receiver complains.
    */
-  async #together(): Promise<SentUnit | undefined> {
+  async #together(isWanted: boolean): Promise<SentUnit | undefined> {
+    const atOnce = this.#isSmaller ? SOLID_AT_ONCE : 1;
+    while (isWanted && this.#solid.length < atOnce && this.#left.length > 0) {
+      const taken = await this.#takeTogether();
+      if (taken === undefined) break;
+      this.#left = this.#left.slice(taken.refs.length);
+      const unit = this.#compressTogether(taken);
+      // Its failure is met when its turn comes.
+      unit.catch(() => {});
+      this.#solid.push({ refs: taken.refs, unit });
+    }
+    const first = this.#solid.shift();
+    if (first === undefined) return undefined;
+    const unit = await first.unit;
+    if (unit !== undefined) return unit;
+    this.#left = [first, ...this.#solid].flatMap(({ refs }) => refs).concat(this.#left);
+    this.#solid = [];
+    return undefined;
+  }
+
+  /** Chunks that make a part of a patch; undefined where it is known that they are little smaller together. */
+  async #takeTogether(): Promise<TakenTogether | undefined> {
     const some = this.#left.slice(0, TRANSFER_READ_CHUNKS);
     const places = await this.#placesOf(some);
-    const refs = places === undefined ? some : some.slice(0, fitting(places.plainBytes));
-    const storedBytes = places && sumOf(places.storedBytes.subarray(0, refs.length));
-    const placedBytes = places && sumOf(places.plainBytes.subarray(0, refs.length));
-    const least = (placedBytes ?? 0) * SOLID_STORED_SHARE_MAX;
-    if (storedBytes !== undefined && storedBytes > least) return this.#useless(placedBytes!, storedBytes, 0);
-    const own = { read: (wanted: readonly Ref[]) => readOwn(this.#source, wanted, this.#signal) };
-    const read = await readEach(own, refs, this.#signal);
-    const chunks = read.filter((bytes) => bytes instanceof Uint8Array);
-    if (chunks.length < refs.length) return undefined;
-    const count = fitting(chunks.map(({ byteLength }) => byteLength));
-    const part = { refs: refs.slice(0, count), chunks: chunks.slice(0, count) };
-    const plain = Buffer.concat(part.chunks);
-    const lengths = part.chunks.map(({ byteLength }) => byteLength);
-    if (this.#source.readOwn !== undefined) for (const chunk of chunks) discardPlain(chunk, Codec.zstd);
+    if (places === undefined) {
+      const chunks = await this.#readHere(some);
+      if (chunks === undefined) return undefined;
+      const count = fitting(chunks.map(({ byteLength }) => byteLength));
+      this.#discard(chunks.slice(count));
+      return { refs: some.slice(0, count), chunks: chunks.slice(0, count), storedBytes: undefined };
+    }
+    const count = fitting(places.plainBytes);
+    const storedBytes = sumOf(places.storedBytes.subarray(0, count));
+    const plainBytes = sumOf(places.plainBytes.subarray(0, count));
+    if (storedBytes > plainBytes * SOLID_STORED_SHARE_MAX) return this.#useless(plainBytes, storedBytes, 0);
+    return { refs: some.slice(0, count), chunks: undefined, storedBytes };
+  }
+
+  async #compressTogether(taken: TakenTogether): Promise<SentUnit | undefined> {
+    const { refs } = taken;
+    const chunks = taken.chunks ?? (await this.#readHere(refs));
+    if (chunks === undefined) return undefined;
+    const plain = Buffer.concat(chunks);
+    const lengths = chunks.map(({ byteLength }) => byteLength);
+    this.#discard(chunks);
     const before = this.#now();
-    const frame = await encodePart(plain, NO_BYTES, { level: SLOW_LINK_LEVEL });
+    const frame = await compressPart(plain, SLOW_LINK_LEVEL);
     const ms = this.#now() - before;
     const plainBytes = plain.byteLength;
     // What they would be as they are stored is known of those that are stored, and otherwise found out to no purpose.
-    const stored = storedBytes ?? plainBytes;
-    if (frame === undefined || frame.byteLength > plainBytes * SOLID_STORED_SHARE_MAX)
-      return this.#useless(plainBytes, stored, ms);
-    const patch = await writeChunkPatch([{ refs: part.refs, lengths, dictionary: [], frame }], [], NO_BYTES);
+    const stored = taken.storedBytes ?? plainBytes;
+    if (frame.byteLength > plainBytes * SOLID_STORED_SHARE_MAX) return this.#useless(plainBytes, stored, ms);
+    const patch = await writeChunkPatch([{ refs, lengths, dictionary: [], frame }], [], NO_BYTES);
     const together = patch.body.byteLength;
     if (together > BULK_BODY_BYTES_MAX) return this.#useless(plainBytes, stored, ms);
-    this.#left = this.#left.slice(count);
     this.#pace.made({ plain: plainBytes, stored, together, ms });
-    return unitOf({ ...patch, refs: part.refs, chunks: count, plainBytes, patchedChunks: 0 });
+    this.#isSmaller = true;
+    return unitOf({ ...patch, refs, chunks: refs.length, plainBytes, patchedChunks: 0 });
+  }
+
+  /** Undefined where not all of them can be read here. */
+  async #readHere(refs: readonly Ref[]): Promise<Uint8Array[] | undefined> {
+    const own = { read: (wanted: readonly Ref[]) => readOwn(this.#source, wanted, this.#signal) };
+    const read = await readEach(own, refs, this.#signal);
+    const chunks = read.filter((bytes) => bytes instanceof Uint8Array);
+    return chunks.length < refs.length ? undefined : chunks;
   }
 
   /** Chunks go as they are stored after all. */
   #useless(plain: number, stored: number, ms: number): undefined {
     this.#pace.made({ plain, stored, together: stored, ms });
+    this.#isSmaller = false;
     return undefined;
   }
 
@@ -197,6 +245,11 @@ export class SentRoot {
   #unpack(): void {
     this.#left = [...this.#packed, ...this.#left];
     [this.#ready, this.#packed] = [[], []];
+  }
+
+  /** Nobody needs these any more. */
+  #discard(chunks: readonly Uint8Array[]): void {
+    if (this.#source.readOwn !== undefined) for (const chunk of chunks) discardPlain(chunk, Codec.zstd);
   }
 
   async #placesOf(refs: readonly Ref[]): Promise<StoredPlaces | undefined> {

@@ -1,8 +1,10 @@
 /** Reads chunks: finds them, reads neighbours at once, and returns nothing that does not match its ref. */
+import { Worker } from "node:worker_threads";
 import { Codec, decompress, discardPlain } from "../../../packets/codec.ts";
 import { isRefOf, refAt, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
+import { builtUrl } from "../../built.ts";
 import type {
   ChunkPlacer,
   ChunkPlaces,
@@ -18,6 +20,7 @@ import {
   TURN_STEP_PACKETS,
 } from "../../limits.ts";
 import { SpareMemory } from "../../spare-memory.ts";
+import { ThreadPool } from "../../thread-pool.ts";
 import { inTurns, turnOver } from "../../turns.ts";
 import { diskError } from "../disk.ts";
 import type { IndexReader, PendingPlaces } from "../index/reader.ts";
@@ -27,7 +30,6 @@ import type { ReadRun, SegmentFiles } from "./files.ts";
 import { RECORD_HEADER_BYTES, offsetOf, segmentOf } from "./format.ts";
 import { ROW_NUMBERS } from "./read-protocol.ts";
 import type { FromReadThread, RunToRead } from "./read-protocol.ts";
-import { ReadThreads } from "./read-threads.ts";
 
 export interface ChunkReaderOptions {
   readonly index: IndexReader;
@@ -71,7 +73,11 @@ const LOST = new Set(["ENOENT", "EIO"]);
 
 export class ChunkReader implements ChunkPlacer, ChunkPlaces {
   readonly #options: ChunkReaderOptions;
-  readonly #threads = new ReadThreads();
+  /** Threads that read and verify: many bytes neither hold up the caller's thread nor wait for one core to hash them. */
+  readonly #threads = new ThreadPool<RunToRead, FromReadThread>(() => {
+    const url = builtUrl(new URL("./read-thread.ts", import.meta.url));
+    return new Worker(url, { execArgv: [], name: "packetfs-read" });
+  });
   /** Of reads that were large enough for threads. */
   #largeBytes = 0;
   /** What is compressed is read into it. */
@@ -345,7 +351,7 @@ export class ChunkReader implements ChunkPlacer, ChunkPlaces {
     }
     const { offset, length } = run;
     return this.#options.files.use(run.segment, ({ fd }) =>
-      this.#threads.read({ file: fd, offset, length, refs, rows, ...what }),
+      this.#threads.run({ file: fd, offset, length, refs, rows, ...what }),
     );
   }
 

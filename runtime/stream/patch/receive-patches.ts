@@ -75,7 +75,8 @@ export class PatchReceiver {
     this.#dictionary ??= new Uint8Array(PATCH_DICTIONARY_BYTES_MAX);
     const dictionary = this.#dictionary.subarray(0, length);
     await this.#bytes.readAll(part.dictionary, dictionary);
-    const plain = await decodePart(part, dictionary);
+    await this.#turn();
+    const plain = decodePart(part, dictionary);
     if (plain === undefined) throw invalidPatch("a frame does not make as many bytes as it says");
     this.#made.push({ part, plain });
     let at = 0;

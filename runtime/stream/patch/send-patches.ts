@@ -13,7 +13,7 @@ import {
   PATCH_PART_BYTES_MAX,
   PATCH_RANGES_MAX,
 } from "../../../packets/limits.ts";
-import { encodePart, scratchBytes, writeChunkPatch, writeStreamPatch } from "../../../packets/patch.ts";
+import { compressPart, writeChunkPatch, writeStreamPatch } from "../../../packets/patch.ts";
 import type { BaseRange, Patch, PatchPart } from "../../../packets/patch.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
 import { PATCH_MESSAGE_BYTES, PATCH_PARTS_AT_ONCE, PATCH_PART_BYTES } from "../../limits.ts";
@@ -21,6 +21,7 @@ import { readOwn } from "../../read-each.ts";
 import { BaseBytes, Bases, calledStreams } from "./bases.ts";
 import { lacking } from "./lacking.ts";
 import type { IsThere, LackingChunk, LackingRun, LackingStream, LackingUnit } from "./lacking.ts";
+import { partThreads } from "./part-threads.ts";
 import { POOR_SHARE, Places } from "./places.ts";
 import type { PartPlace } from "./places.ts";
 
@@ -117,10 +118,6 @@ class PatchSender {
   readonly #every: number;
   readonly #isThere: IsThere | undefined;
   readonly #messageBytes: number;
-  /** As many as parts are under way: for their bytes, for their dictionaries, and for `encodePart`. */
-  readonly #plain: Uint8Array<ArrayBuffer>[] = [];
-  readonly #buffers: Uint8Array<ArrayBuffer>[] = [];
-  readonly #scratch: Uint8Array<ArrayBuffer>[] = [];
   #parts = 0;
 
   private constructor(
@@ -243,43 +240,39 @@ class PatchSender {
   async #write(planned: PlannedPart): Promise<WrittenPart[]> {
     const refs = planned.chunks.map(({ ref }) => ref);
     const chunks = await readOwn(this.#source, refs, this.#signal);
-    const written = await this.#writeAll(planned, chunks);
-    // A part that did not shrink is the chunk itself.
-    const kept = new Set(written.map(({ frame }) => frame.buffer));
-    if (this.#source.readOwn !== undefined)
-      for (const chunk of chunks) if (!kept.has(chunk.buffer)) discardPlain(chunk, Codec.zstd);
-    return written;
-  }
-
-  async #writeAll(planned: PlannedPart, chunks: readonly Uint8Array[]): Promise<WrittenPart[]> {
-    const bytes = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    if (bytes <= PATCH_PART_BYTES_MAX) return [await this.#writeOne(planned, chunks)];
-    const written: WrittenPart[] = [];
-    for (const [index, chunk] of planned.chunks.entries()) {
-      written.push(await this.#writeOne({ ...planned, at: chunk.at, chunks: [chunk] }, [chunks[index]!]));
-    }
-    return written;
-  }
-
-  async #writeOne(planned: PlannedPart, chunks: readonly Uint8Array[]): Promise<WrittenPart> {
-    if (chunks.length === 1) return await this.#writePlain(planned, chunks, chunks[0]!);
-    const buffer = this.#plain.pop() ?? new Uint8Array(PATCH_PART_BYTES_MAX);
+    const lengths = chunks.map(({ byteLength }) => byteLength);
+    const all = partThreads.take(lengths.reduce((sum, length) => sum + length, 0));
     let at = 0;
     for (const chunk of chunks) {
-      buffer.set(chunk, at);
+      all.set(chunk, at);
       at += chunk.byteLength;
     }
-    const written = await this.#writePlain(planned, chunks, buffer.subarray(0, at));
-    // What could not be made smaller has that memory.
-    if (written.frame.buffer !== buffer.buffer) this.#plain.push(buffer);
+    if (this.#source.readOwn !== undefined) for (const chunk of chunks) discardPlain(chunk, Codec.zstd);
+    try {
+      return await this.#writeAll(planned, lengths, all);
+    } finally {
+      partThreads.giveBack(all);
+    }
+  }
+
+  async #writeAll(
+    planned: PlannedPart,
+    lengths: readonly number[],
+    plain: Uint8Array,
+  ): Promise<WrittenPart[]> {
+    if (plain.byteLength <= PATCH_PART_BYTES_MAX) return [await this.#writeOne(planned, lengths, plain)];
+    const written: WrittenPart[] = [];
+    let from = 0;
+    for (const [index, chunk] of planned.chunks.entries()) {
+      const end = from + lengths[index]!;
+      const alone = { ...planned, at: chunk.at, chunks: [chunk] };
+      written.push(await this.#writeOne(alone, [lengths[index]!], plain.subarray(from, end)));
+      from = end;
+    }
     return written;
   }
 
-  async #writePlain(
-    planned: PlannedPart,
-    chunks: readonly Uint8Array[],
-    plain: Uint8Array,
-  ): Promise<WrittenPart> {
+  async #writeOne(planned: PlannedPart, lengths: readonly number[], plain: Uint8Array): Promise<WrittenPart> {
     let ranges = await this.#places.of(plain, planned);
     let frame = await this.#encode(plain, ranges);
     if (ranges.length > 0 && (frame?.byteLength ?? plain.byteLength) > plain.byteLength * POOR_SHARE) {
@@ -289,11 +282,15 @@ class PatchSender {
         [ranges, frame] = [others, better];
       }
     }
-    if (frame === undefined) [ranges, frame] = [[], (await encodePart(plain, NO_BYTES))!];
+    if (frame === undefined) {
+      const alone = await compressPart(plain);
+      // The memory of what did not become smaller is used again.
+      [ranges, frame] = [[], alone === plain ? new Uint8Array(plain) : alone];
+    }
     const last = planned.chunks.at(-1)!;
     return {
       refs: planned.chunks.map(({ ref }) => ref),
-      lengths: chunks.map(({ byteLength }) => byteLength),
+      lengths,
       dictionary: ranges,
       frame,
       at: planned.chunks[0]!.at,
@@ -302,25 +299,19 @@ class PatchSender {
     };
   }
 
+  /** Undefined where that saves nothing, or there are no old bytes. */
   async #encode(plain: Uint8Array, ranges: readonly BaseRange[]): Promise<Uint8Array | undefined> {
     const length = ranges.reduce((sum, range) => sum + range.length, 0);
-    const buffer = this.#buffers.pop() ?? new Uint8Array(PATCH_DICTIONARY_BYTES_MAX);
+    if (length === 0) return undefined;
+    const dictionary = partThreads.take(length);
     try {
-      const dictionary = buffer.subarray(0, length);
       await this.#bases.bytes.readAll(ranges, dictionary);
-      const scratch = this.#scratch.pop() ?? new Uint8Array(scratchBytes(PATCH_PART_BYTES_MAX));
-      try {
-        return await encodePart(plain, dictionary, { scratch });
-      } finally {
-        this.#scratch.push(scratch);
-      }
+      return await partThreads.encode(plain, dictionary);
     } finally {
-      this.#buffers.push(buffer);
+      partThreads.giveBack(dictionary);
     }
   }
 }
-
-const NO_BYTES = new Uint8Array(0);
 
 function* unlike(chunks: readonly { readonly ref: Ref }[]): Generator<UnlikeChunks, void, undefined> {
   if (chunks.length > 0) yield { unlike: chunks.map(({ ref }) => ref) };

@@ -319,7 +319,7 @@ describe("a receiver", () => {
     change: (patch: Patch) => Patch = (patch) => patch,
   ): Promise<unknown> {
     const known = range.root.byteLength === 0 ? base : other;
-    const frame = (await encodePart(plain, old.subarray(range.from, range.from + range.length))) ?? plain;
+    const frame = encodePart(plain, old.subarray(range.from, range.from + range.length)) ?? plain;
     const part = {
       refs: [sha256(plain)],
       lengths: [plain.byteLength],

@@ -1,0 +1,82 @@
+/**
+ * Parts of patches are written by threads of the whole process, in memory that they share with whoever asks: what is old and what
+ * is new is put there once, and nothing of it is copied on its way.
+ */
+import { Worker } from "node:worker_threads";
+import { PATCH_PART_BYTES_MAX } from "../../../packets/limits.ts";
+import { encodePart, scratchBytes } from "../../../packets/patch.ts";
+import { builtUrl } from "../../built.ts";
+import {
+  PART_MEMORY_BYTES_MAX,
+  PART_MEMORY_STEP_BYTES,
+  PART_THREADS_BYTES_BEFORE,
+  PART_THREADS_CORES_MIN,
+  PART_THREADS_IDLE_MS,
+} from "../../limits.ts";
+import { ThreadPool } from "../../thread-pool.ts";
+import { turnOver } from "../../turns.ts";
+
+/** In memory that both see. */
+export interface PartToEncode {
+  readonly id: number;
+  readonly plain: Uint8Array;
+  readonly dictionary: Uint8Array;
+}
+
+export interface EncodedPart {
+  readonly id: number;
+  /** Undefined where it would not be smaller. */
+  readonly frame: Uint8Array | undefined;
+}
+
+export class PartThreads {
+  readonly #threads: ThreadPool<PartToEncode, EncodedPart>;
+  /** Bytes of parts so far: for a few no thread is started. */
+  #bytes = 0;
+  #scratch: Uint8Array | undefined;
+  /** The last that was given back is the last here. */
+  readonly #spare: Uint8Array<SharedArrayBuffer>[] = [];
+
+  /** On a machine with fewer than `coresMin` cores they are written here, in turns. */
+  constructor(coresMin: number = PART_THREADS_CORES_MIN) {
+    const make = (): Worker => {
+      const url = builtUrl(new URL("./part-thread.ts", import.meta.url));
+      return new Worker(url, { execArgv: [], name: "packetfs-patch" });
+    };
+    this.#threads = new ThreadPool(make, { idleMs: PART_THREADS_IDLE_MS, coresMin });
+  }
+
+  /** So many bytes that threads see too, with anything in them. */
+  take(bytes: number): Uint8Array<SharedArrayBuffer> {
+    const found = this.#spare.findLastIndex(({ buffer }) => buffer.byteLength >= bytes);
+    const [memory] = found < 0 ? [] : this.#spare.splice(found, 1);
+    const rounded = Math.max(1, Math.ceil(bytes / PART_MEMORY_STEP_BYTES)) * PART_MEMORY_STEP_BYTES;
+    return new Uint8Array(memory?.buffer ?? new SharedArrayBuffer(rounded), 0, bytes);
+  }
+
+  /** Nobody looks at it any more. */
+  giveBack(memory: Uint8Array<SharedArrayBuffer>): void {
+    this.#spare.push(memory);
+    let bytes = this.#spare.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+    while (bytes > PART_MEMORY_BYTES_MAX) bytes -= this.#spare.shift()!.buffer.byteLength;
+  }
+
+  /** As packets/patch.ts encodes a part. Both must stay as they are until it resolves. */
+  async encode(plain: Uint8Array, dictionary: Uint8Array): Promise<Uint8Array | undefined> {
+    this.#bytes += plain.byteLength;
+    if (this.#bytes >= PART_THREADS_BYTES_BEFORE && this.#threads.ready()) {
+      const answer = await this.#threads.run({ plain, dictionary });
+      if (answer !== undefined) return answer.frame;
+    }
+    await turnOver();
+    this.#scratch ??= new Uint8Array(scratchBytes(PATCH_PART_BYTES_MAX));
+    return encodePart(plain, dictionary, this.#scratch);
+  }
+
+  close(): void {
+    this.#threads.close();
+  }
+}
+
+/** Those of this process. */
+export const partThreads: PartThreads = new PartThreads();
