@@ -91,6 +91,9 @@ export class Machine implements AsyncDisposable {
   #candidates: ExecutorList | undefined;
   readonly #id: string;
   readonly #threads: number;
+  #isClosed = false;
+  /** Walls that are being compared with those that stood. */
+  #comparing: Promise<unknown> = Promise.resolve();
   readonly #memory: Memory | undefined;
   readonly #processes: ProcessSource = {
     take: (options = this.#spareOptions()) => this.#spares?.take(options) ?? ExecutorProcess.start(options),
@@ -206,10 +209,19 @@ export class Machine implements AsyncDisposable {
    * one has started.
    */
   async standingWalls(): Promise<readonly WallState[]> {
+    const walls = standingWalls() ?? [];
+    // Whoever has closed it may be removing its directory.
+    if (this.#isClosed) return walls;
+    const compared = this.#compare(walls);
+    this.#comparing = Promise.allSettled([this.#comparing, compared]);
+    return await compared;
+  }
+
+  async #compare(walls: readonly WallState[]): Promise<readonly WallState[]> {
     const history = new WallHistory(join(this.store.directory, WALL_HISTORY_FILE));
-    const walls = await history.compare(standingWalls() ?? []);
-    await history.remember(walls);
-    return walls;
+    const compared = await history.compare(walls);
+    await history.remember(compared);
+    return compared;
   }
 
   /** What the program whose bundle's stream is `code` says of itself. Rejects with PFS_PROGRAM_INVALID. */
@@ -290,10 +302,12 @@ export class Machine implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     await this.#gpus?.close();
     await this.executor?.close();
     await this.#code?.close();
     await this.#spares?.close();
+    await this.#comparing;
     // A node has no jobs of its own, whose ends have it kept.
     await this.kernels.keep();
     await this.source[Symbol.asyncDispose]();
