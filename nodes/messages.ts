@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { CODECS } from "../packets/codec.ts";
 import type { Codec } from "../packets/codec.ts";
-import { LANES_MAX, NAME_BYTES_MAX } from "../packets/limits.ts";
+import { LANES_MAX } from "../packets/limits.ts";
 import { laneAt, packetCount } from "../packets/packet.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import type { BarInfo, Editions } from "../runtime/contracts/executor.ts";
@@ -26,7 +26,6 @@ import type { GrantedPackets } from "./grants/grants.ts";
 import {
   ADDRESS_CHARACTERS_MAX,
   GRANTS_PER_ANSWER_MAX,
-  LABEL_CHARACTERS_MAX,
   LANES_LISTED_MAX,
   LIST_ENTRIES_MAX,
   LOG_CHARACTERS_MAX,
@@ -35,19 +34,9 @@ import {
   NODES_WAIT_MS_MAX,
 } from "./limits.ts";
 import type { WireMessage } from "./wire/link.ts";
+import { count, file, id, label, milliseconds, name, ref } from "./message-fields.ts";
 import { readMeta } from "./wire/session/meta.ts";
 
-export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-export const milliseconds: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.finite(), v.minValue(0));
-export const name: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX));
-/** What a file is called: a name may have "@" and a version of 15 digits behind it. */
-export const file: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX + 16));
-export const id: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.regex(/^[0-9a-zA-Z._-]{1,64}$/));
-export const label: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
-export const ref: v.GenericSchema<unknown, Uint8Array> = v.pipe(
-  v.instance(Uint8Array),
-  v.check((bytes) => bytes.byteLength === 32, "a ref has 32 bytes"),
-);
 const codec: v.GenericSchema<unknown, Codec> = v.picklist(CODECS);
 
 /** WANT: chunks = refs. Which are there? With `put`, those that are stay until the put ends. */

@@ -101,8 +101,8 @@ export function decompress(body: Uint8Array, codec: number, plainBytes: number):
   }
 }
 
-/** Shorter ones may share their memory with others. */
-const DISCARDED_BYTES_MIN: number = 16 * 1024;
+/** Freeing the memory of shorter ones is not worth its while, and they may share it with others. */
+export const DISCARDED_BYTES_MIN: number = 16 * 1024;
 
 /**
  * Frees memory at once that `decompress` made, of which nobody has a part any more; bytes that it found as they are stay. Waiting for V8 to find

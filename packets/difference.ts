@@ -5,6 +5,12 @@
  *
  *     new bytes, less the old ones where a segment says so │ gap, length, shift │ gap, length, shift │ …
  */
+import {
+  DIFFERENCE_BYTES_PER_SEGMENTS_BYTE,
+  DIFFERENCE_NUMBER_BYTES_MAX,
+  DIFFERENCE_SEGMENTS_BYTES,
+} from "./limits.ts";
+
 /** Old bytes are remembered at each of so many places, by as many bytes as are there. */
 const STEP_BYTES = 8;
 const TABLE_BITS = 16;
@@ -14,20 +20,15 @@ const SAME_BYTES_MIN = 24;
 const DIFFERENT_COST = 1.5;
 /** and it ended at its best place when it has lost so much since. */
 const LOST_MAX = 24;
-/** What tells of segments is at most this share of the new bytes, */
-const SEGMENTS_SHARE = 1 / 8;
-/** and so many. */
-const SEGMENTS_BYTES_MIN = 64;
-/** Numbers are written seven bits to a byte, the lowest first; those that have more to come have the eighth. */
-const NUMBER_BYTES_MAX = 5;
-const SEGMENT_BYTES_MAX = 3 * NUMBER_BYTES_MAX;
+/** and it is not looked further than so many bytes behind that: bytes whose score stays what it is would be gone over again and again. */
+const BEYOND_BYTES_MAX = 1024;
+const SEGMENT_BYTES_MAX: number = 3 * DIFFERENCE_NUMBER_BYTES_MAX;
 /** Where old bytes were last, by what they are: no two differences are written at once. */
-
 const PLACES = new Int32Array(1 << TABLE_BITS);
 
 /** As many bytes as a difference of so many new ones has at most, with its segments. */
 export function differenceBytesMax(plainBytes: number): number {
-  return plainBytes + Math.floor(plainBytes * SEGMENTS_SHARE) + SEGMENTS_BYTES_MIN;
+  return plainBytes + Math.floor(plainBytes / DIFFERENCE_BYTES_PER_SEGMENTS_BYTE) + DIFFERENCE_SEGMENTS_BYTES;
 }
 
 export interface Difference {
@@ -86,7 +87,7 @@ export function undoDifference(
   let [done, shift, listed] = [0, 0, plainBytes];
   const next = (): number => {
     let [value, scale] = [0, 1];
-    for (let count = 0; count < NUMBER_BYTES_MAX && listed < difference.byteLength; count++) {
+    for (let count = 0; count < DIFFERENCE_NUMBER_BYTES_MAX && listed < difference.byteLength; count++) {
       const byte = difference[listed++]!;
       value += (byte & 0x7f) * scale;
       if (byte < 0x80) return value;
@@ -99,7 +100,7 @@ export function undoDifference(
     const end = first + next();
     shift += unzigzag(next());
     // Written so that what is no number fails.
-    if (!(first <= end && end <= plainBytes && first + shift >= 0 && end + shift <= old.byteLength))
+    if (!(first < end && end <= plainBytes && first + shift >= 0 && end + shift <= old.byteLength))
       return undefined;
     add(result, view, first, end, shift);
     done = end;
@@ -153,7 +154,7 @@ function alikeUntil(from: DataView, to: DataView, start: number, shift: number):
       at++;
     }
     if (score > most) [most, best] = [score, at];
-    else if (score < most - LOST_MAX) break;
+    else if (score < most - LOST_MAX || at - best > BEYOND_BYTES_MAX) break;
   }
   return best;
 }
@@ -165,7 +166,7 @@ function alikeFrom(plain: Uint8Array, old: Uint8Array, start: number, shift: num
     at--;
     score += plain[at] === old[at + shift] ? 1 : -DIFFERENT_COST;
     if (score > most) [most, best] = [score, at];
-    else if (score < most - LOST_MAX) break;
+    else if (score < most - LOST_MAX || best - at > BEYOND_BYTES_MAX) break;
   }
   return best;
 }

@@ -43,9 +43,13 @@ export const PATCH_PART_BYTES_MAX: number = CHUNK_BYTES_MAX;
 /** and of what a part, or a patch's list, is written against; it is put together of so many ranges. */
 export const PATCH_DICTIONARY_BYTES_MAX: number = 2 * 1024 * 1024;
 export const PATCH_RANGES_MAX = 8;
-/** Bytes that all parts of a patch are written against: reading them is the work that a few bytes can ask for. */
+/** Bytes that all parts of a patch are written against. */
 export const PATCH_DICTIONARIES_BYTES_MAX: number = 128 * 1024 * 1024;
 /** Packets of the streams of one patch. */
 export const PATCH_STREAM_PACKETS_MAX: number = 4 * STREAM_PACKETS_MAX;
+/** The segments of a difference have one byte for each so many of what it stands for, and so many more; and a number has so many. */
+export const DIFFERENCE_BYTES_PER_SEGMENTS_BYTE = 8;
+export const DIFFERENCE_SEGMENTS_BYTES = 64;
+export const DIFFERENCE_NUMBER_BYTES_MAX = 5;
 /** What a frame of zstd may ask its reader to keep, in bits: a window of 8 MiB. */
 export const PATCH_WINDOW_BITS_MAX = 23;

@@ -8,6 +8,7 @@
  */
 import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import type { ZstdOptions } from "node:zlib";
+import { DISCARDED_BYTES_MIN } from "./codec.ts";
 import { differenceBytesMax, undoDifference, writeDifference } from "./difference.ts";
 import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
@@ -37,8 +38,6 @@ const DIFFERENCE = 0;
 /** A part of which no larger share is new is written as a difference, and nothing else is tried. */
 const FRESH_SHARE_FEW = 1 / 8;
 
-/** What is shorter is not worth its while. */
-const OWN_MEMORY_BYTES_MIN: number = 16 * 1024;
 const NO_BYTES = new Uint8Array(0);
 
 /** What a patch's bytes are. */
@@ -297,15 +296,45 @@ export function encodePart(
   dictionary: Uint8Array,
   scratch: Uint8Array = new Uint8Array(scratchBytes(plain.byteLength)),
 ): Uint8Array | undefined {
-  const difference = writeDifference(plain, dictionary, scratch);
-  const isLittle = difference.fresh <= plain.byteLength * FRESH_SHARE_FEW;
-  const told = zstdCompressSync(difference.bytes, compressing(difference.bytes.byteLength, LEVEL));
-  const marked = Buffer.concat([Uint8Array.of(DIFFERENCE), told]);
-  if (isLittle && marked.byteLength < plain.byteLength) return marked;
-  // Where much is new, the rest may help with it.
-  const frame = zstdCompressSync(plain, { ...compressing(plain.byteLength, LEVEL), dictionary });
-  const smaller = frame.byteLength < marked.byteLength ? frame : marked;
-  return smaller.byteLength < plain.byteLength ? smaller : undefined;
+  const { frame, isLittle } = encodeDifference(plain, dictionary, scratch);
+  if (isLittle) return frame;
+  const options = { ...compressing(plain.byteLength, LEVEL), dictionary };
+  return smallest(plain, [frame, zstdCompressSync(plain, options)]);
+}
+
+/** As `encodePart`, but what takes longest is done by another thread: all three must stay as they are until it resolves. */
+export async function encodePartAside(
+  plain: Uint8Array,
+  dictionary: Uint8Array,
+  scratch: Uint8Array,
+): Promise<Uint8Array | undefined> {
+  const { frame, isLittle } = encodeDifference(plain, dictionary, scratch);
+  if (isLittle) return frame;
+  const options = { ...compressing(plain.byteLength, LEVEL), dictionary };
+  const against = await new Promise<Uint8Array>((resolve, reject) => {
+    zstdCompress(plain, options, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
+  });
+  return smallest(plain, [frame, against]);
+}
+
+/** The frame of a part's difference, and whether so little is new that nothing else need be tried: what is the same may help with what is new. */
+function encodeDifference(
+  plain: Uint8Array,
+  dictionary: Uint8Array,
+  scratch: Uint8Array,
+): { readonly frame: Uint8Array; readonly isLittle: boolean } {
+  const { bytes, fresh } = writeDifference(plain, dictionary, scratch);
+  const packed = zstdCompressSync(bytes, compressing(bytes.byteLength, LEVEL));
+  const frame = new Uint8Array(1 + packed.byteLength);
+  frame[0] = DIFFERENCE;
+  frame.set(packed, 1);
+  const isLittle = fresh <= plain.byteLength * FRESH_SHARE_FEW && frame.byteLength < plain.byteLength;
+  return { frame, isLittle };
+}
+
+function smallest(plain: Uint8Array, frames: readonly Uint8Array[]): Uint8Array | undefined {
+  const [least] = frames.toSorted((a, b) => a.byteLength - b.byteLength);
+  return least!.byteLength < plain.byteLength ? least : undefined;
 }
 
 function compressing(bytes: number, level: number): ZstdOptions {
@@ -336,8 +365,8 @@ export function decodePart(
 /** Frees memory at once that `decodePart` made of a frame, of which nobody has a part any more. */
 export function discardPart({ frame }: Pick<PatchPart, "frame">, plain: Uint8Array): void {
   const { buffer, byteLength } = plain;
-  if (plain === frame || byteLength < OWN_MEMORY_BYTES_MIN || !(buffer instanceof ArrayBuffer)) return;
-  // What is short shares its memory with others, unless it was made for more.
+  if (plain === frame || byteLength < DISCARDED_BYTES_MIN || !(buffer instanceof ArrayBuffer)) return;
+  // Memory that is much longer is Node's for many short Buffers.
   if (buffer.byteLength <= differenceBytesMax(byteLength) + 1) buffer.transfer(0);
 }
 

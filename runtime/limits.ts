@@ -37,8 +37,9 @@ export const COMMIT_RECORDS = 8192;
 export const COMMITS_BEHIND_MAX = 4;
 /** Records that stand near each other are read at once, up to so many bytes, */
 export const READ_RUN_BYTES_MAX: number = 1024 * 1024;
-/** over gaps of at most so many. */
+/** over gaps of at most so many; and the memory of so many such reads is used again. */
 export const READ_GAP_BYTES_MAX: number = 16 * 1024;
+export const READ_RUNS_SPARE_MAX = 8;
 /** Reads of at least so many bytes are done by threads of their own, once so many bytes were read so: starting them takes as long. */
 export const READ_ASIDE_BYTES_MIN: number = 1024 * 1024;
 export const READ_ASIDE_BYTES_BEFORE: number = 16 * 1024 * 1024;
@@ -148,6 +149,7 @@ export const PATCH_UNIT_CHUNKS = 512;
 export const PATCH_UNIT_STREAMS = 8;
 /** Neighbouring chunks are written together up to so many bytes: more is slower, and finds less. */
 export const PATCH_PART_BYTES: number = 256 * 1024;
+export const PATCH_PART_CHUNKS_MAX = 16;
 /** Old bytes on each side of where a part is expected: where nothing moved beside it, where something did, */
 export const PATCH_PAD_BYTES: number = 32 * 1024;
 export const PATCH_WIDE_PAD_BYTES: number = 64 * 1024;

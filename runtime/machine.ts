@@ -93,7 +93,7 @@ export class Machine implements AsyncDisposable {
   readonly #threads: number;
   #isClosed = false;
   /** Walls that are being compared with those that stood. */
-  #comparing: Promise<unknown> = Promise.resolve();
+  #comparing: Promise<void> = Promise.resolve();
   readonly #memory: Memory | undefined;
   readonly #processes: ProcessSource = {
     take: (options = this.#spareOptions()) => this.#spares?.take(options) ?? ExecutorProcess.start(options),
@@ -213,7 +213,7 @@ export class Machine implements AsyncDisposable {
     // Whoever has closed it may be removing its directory.
     if (this.#isClosed) return walls;
     const compared = this.#compare(walls);
-    this.#comparing = Promise.allSettled([this.#comparing, compared]);
+    this.#comparing = Promise.allSettled([this.#comparing, compared]).then(() => undefined);
     return await compared;
   }
 

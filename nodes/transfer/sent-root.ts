@@ -36,6 +36,7 @@ import { DataForm, costOf, encodeRows, windowOf } from "./replication/messages.t
 import type { StoredRows } from "./replication/messages.ts";
 import type { DataUnit, Reread } from "./replication/sender.ts";
 import { SolidPace } from "./solid-pace.ts";
+import type { SolidCost } from "./solid-pace.ts";
 
 /** Where a root comes from. Those that keep chunks say how, so that they can go as they are. */
 export interface SentSource
@@ -65,6 +66,12 @@ interface TakenTogether {
   readonly storedBytes: number | undefined;
 }
 
+interface SolidPart {
+  readonly unit?: SentUnit;
+  /** Undefined where they could not be read. */
+  readonly cost?: SolidCost;
+}
+
 /** What is lacking of a root, told in messages; and chunks of it, as they are. */
 export class SentRoot {
   /** Bytes of the body of most messages. */
@@ -82,7 +89,9 @@ export class SentRoot {
   readonly #now: () => number;
   readonly #pace: SolidPace;
   /** Chunks that are being compressed together, in order. */
-  #solid: { readonly refs: readonly Ref[]; readonly unit: Promise<SentUnit | undefined> }[] = [];
+  #solid: { readonly refs: readonly Ref[]; readonly made: Promise<SolidPart> }[] = [];
+  /** When the last of them was. */
+  #compressedAt = 0;
   /** Whether the last ones were much smaller together. */
   #isSmaller = false;
   /** Whether those that are ready were made so although others go together. */
@@ -170,24 +179,34 @@ export class SentRoot {
     const atOnce = this.#isSmaller ? SOLID_AT_ONCE : 1;
     while (isWanted && this.#solid.length < atOnce && this.#left.length > 0) {
       const taken = await this.#takeTogether();
-      if (taken === undefined) break;
+      if (taken === undefined || "useless" in taken) {
+        // It is asked about again when its turn comes.
+        if (taken !== undefined && this.#solid.length === 0) this.#learn(taken.useless);
+        break;
+      }
       this.#left = this.#left.slice(taken.refs.length);
-      const unit = this.#compressTogether(taken);
+      const made = this.#compressTogether(taken);
       // Its failure is met when its turn comes.
-      unit.catch(() => {});
-      this.#solid.push({ refs: taken.refs, unit });
+      made.catch(() => {});
+      this.#solid.push({ refs: taken.refs, made });
     }
     const first = this.#solid.shift();
     if (first === undefined) return undefined;
-    const unit = await first.unit;
+    const { unit, cost } = await first.made;
+    if (cost !== undefined) this.#learn(cost);
     if (unit !== undefined) return unit;
     this.#left = [first, ...this.#solid].flatMap(({ refs }) => refs).concat(this.#left);
     this.#solid = [];
     return undefined;
   }
 
-  /** Chunks that make a part of a patch; undefined where it is known that they are little smaller together. */
-  async #takeTogether(): Promise<TakenTogether | undefined> {
+  #learn(cost: SolidCost): void {
+    this.#pace.made(cost);
+    this.#isSmaller = cost.together < cost.stored;
+  }
+
+  /** Chunks that make a part of a patch, or that it is known that they are little smaller together; undefined where they are not here. */
+  async #takeTogether(): Promise<TakenTogether | { readonly useless: SolidCost } | undefined> {
     const some = this.#left.slice(0, TRANSFER_READ_CHUNKS);
     const places = await this.#placesOf(some);
     if (places === undefined) {
@@ -198,32 +217,38 @@ export class SentRoot {
       return { refs: some.slice(0, count), chunks: chunks.slice(0, count), storedBytes: undefined };
     }
     const count = fitting(places.plainBytes);
-    const storedBytes = sumOf(places.storedBytes.subarray(0, count));
-    const plainBytes = sumOf(places.plainBytes.subarray(0, count));
-    if (storedBytes > plainBytes * SOLID_STORED_SHARE_MAX) return this.#useless(plainBytes, storedBytes, 0);
-    return { refs: some.slice(0, count), chunks: undefined, storedBytes };
+    const stored = sumOf(places.storedBytes.subarray(0, count));
+    const plain = sumOf(places.plainBytes.subarray(0, count));
+    if (stored > plain * SOLID_STORED_SHARE_MAX)
+      return { useless: { plain, stored, together: stored, ms: 0 } };
+    return { refs: some.slice(0, count), chunks: undefined, storedBytes: stored };
   }
 
-  async #compressTogether(taken: TakenTogether): Promise<SentUnit | undefined> {
+  /** Without a unit where it is of no use after all. */
+  async #compressTogether(taken: TakenTogether): Promise<SolidPart> {
     const { refs } = taken;
     const chunks = taken.chunks ?? (await this.#readHere(refs));
-    if (chunks === undefined) return undefined;
+    if (chunks === undefined) return {};
     const plain = Buffer.concat(chunks);
     const lengths = chunks.map(({ byteLength }) => byteLength);
     this.#discard(chunks);
-    const before = this.#now();
+    const begun = this.#now();
     const frame = await compressPart(plain, SLOW_LINK_LEVEL);
-    const ms = this.#now() - before;
+    // What is compressed beside another one waits for the same cores.
+    const ms = this.#now() - Math.max(begun, this.#compressedAt);
+    this.#compressedAt = this.#now();
     const plainBytes = plain.byteLength;
     // What they would be as they are stored is known of those that are stored, and otherwise found out to no purpose.
     const stored = taken.storedBytes ?? plainBytes;
-    if (frame.byteLength > plainBytes * SOLID_STORED_SHARE_MAX) return this.#useless(plainBytes, stored, ms);
+    const useless = { cost: { plain: plainBytes, stored, together: stored, ms } };
+    if (frame.byteLength > plainBytes * SOLID_STORED_SHARE_MAX) return useless;
     const patch = await writeChunkPatch([{ refs, lengths, dictionary: [], frame }], [], NO_BYTES);
     const together = patch.body.byteLength;
-    if (together > BULK_BODY_BYTES_MAX) return this.#useless(plainBytes, stored, ms);
-    this.#pace.made({ plain: plainBytes, stored, together, ms });
-    this.#isSmaller = true;
-    return unitOf({ ...patch, refs, chunks: refs.length, plainBytes, patchedChunks: 0 });
+    if (together > BULK_BODY_BYTES_MAX) return useless;
+    return {
+      unit: unitOf({ ...patch, refs, chunks: refs.length, plainBytes, patchedChunks: 0 }),
+      cost: { plain: plainBytes, stored, together, ms },
+    };
   }
 
   /** Undefined where not all of them can be read here. */
@@ -232,13 +257,6 @@ export class SentRoot {
     const read = await readEach(own, refs, this.#signal);
     const chunks = read.filter((bytes) => bytes instanceof Uint8Array);
     return chunks.length < refs.length ? undefined : chunks;
-  }
-
-  /** Chunks go as they are stored after all. */
-  #useless(plain: number, stored: number, ms: number): undefined {
-    this.#pace.made({ plain, stored, together: stored, ms });
-    this.#isSmaller = false;
-    return undefined;
   }
 
   /** What is ready is made anew. */

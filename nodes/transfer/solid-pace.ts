@@ -28,6 +28,14 @@ interface Measured {
   waitedMs: number;
 }
 
+/** Chunks of so many plain bytes, stored as so many, became so many together in so many milliseconds. */
+export interface SolidCost {
+  readonly plain: number;
+  readonly stored: number;
+  readonly together: number;
+  readonly ms: number;
+}
+
 export class SolidPace {
   readonly #windowBytes: number;
   readonly #now: () => number;
@@ -85,15 +93,10 @@ export class SolidPace {
   }
 
   /**
-   * Chunks of so many plain bytes, stored as so many, became so many together in so many milliseconds. A core that cannot keep up
+   * Chunks were compressed together, and it was their turn. A core that cannot keep up
    * with what went by as it is stored is found out before much depends on it.
    */
-  made(made: {
-    readonly plain: number;
-    readonly stored: number;
-    readonly together: number;
-    readonly ms: number;
-  }): void {
+  made(made: SolidCost): void {
     this.#storedBytes += made.stored;
     this.#madeBytes += made.together;
     this.#plainBytes += made.plain;

@@ -18,6 +18,7 @@ import type { TransferStats } from "../../nodes/transfer/replication/statistics.
 import { WriterStore } from "../../nodes/transfer/writer-store.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
+import { readEach } from "../../runtime/read-each.ts";
 import { walkStreams } from "../../runtime/stream/walk.ts";
 import { storeTree } from "../../runtime/tree/store-tree.ts";
 import type { StoredTreeResult } from "../../runtime/tree/store-tree.ts";
@@ -60,8 +61,9 @@ export async function getManifest(options: ManifestGet): Promise<void> {
     if (kept?.writer === undefined || kept.roots.length === 0) return;
     const into = new WriterStore(kept.store, kept.writer);
     // Not the directories that they are of: what is new would be looked for in all of their files.
-    const tops = await kept.store.read(kept.roots, signal);
-    const bases = tops.map((bytes) => manifestOf(bytes)?.root).filter((root) => root !== undefined);
+    const tops = await readEach(kept.store, kept.roots, signal);
+    const known = tops.filter((bytes) => bytes instanceof Uint8Array);
+    const bases = known.map((bytes) => manifestOf(bytes)?.root).filter((base) => base !== undefined);
     await peer.transfers.get({
       store: into,
       root: manifest.root,

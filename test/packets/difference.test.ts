@@ -104,6 +104,8 @@ describe("what is no difference", () => {
   test("is refused where a segment lies beyond the bytes, or reads beyond the old ones", () => {
     const wrong = [
       [0, 11, 0],
+      // Of no bytes.
+      [5, 0, 0],
       [11, 0, 0],
       [5, 6, 0],
       // Before the old bytes, and behind them.

@@ -21,8 +21,8 @@ import {
   TRANSFER_CREDIT_PER_MILLE,
   TRANSFER_ROWS_MAX,
 } from "../../limits.ts";
-import { count, file, id, name, ref } from "../../messages.ts";
 import { errorData } from "../../wire/session/errors.ts";
+import { count, file, id, name, ref } from "../../message-fields.ts";
 import { decodeMeta, encodeMeta } from "../../wire/session/meta.ts";
 import { ByteRanges, invalidTransfer } from "./byte-ranges.ts";
 

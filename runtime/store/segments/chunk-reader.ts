@@ -16,6 +16,7 @@ import { StoreError, StoreErrorCode, systemCode } from "../../errors.ts";
 import {
   READ_ASIDE_BYTES_BEFORE,
   READ_ASIDE_BYTES_MIN,
+  READ_RUNS_SPARE_MAX,
   READ_RUN_BYTES_MAX,
   TURN_STEP_PACKETS,
 } from "../../limits.ts";
@@ -67,7 +68,6 @@ interface Fetched {
 
 /** gc may move a chunk between looking it up and reading it, but not again and again. */
 const ATTEMPTS_MAX = 4;
-const SPARE_RUNS_MAX = 8;
 /** The file is gone or the medium cannot read it: as bad as wrong bytes. */
 const LOST = new Set(["ENOENT", "EIO"]);
 
@@ -81,7 +81,7 @@ export class ChunkReader implements ChunkPlacer, ChunkPlaces {
   /** Of reads that were large enough for threads. */
   #largeBytes = 0;
   /** What is compressed is read into it. */
-  readonly #memory = new SpareMemory(READ_RUN_BYTES_MAX, SPARE_RUNS_MAX);
+  readonly #memory = new SpareMemory(READ_RUN_BYTES_MAX, READ_RUNS_SPARE_MAX);
 
   constructor(options: ChunkReaderOptions) {
     this.#options = options;

@@ -8,5 +8,8 @@ const port = parentPort!;
 const scratch = new Uint8Array(scratchBytes(PATCH_PART_BYTES_MAX));
 
 port.on("message", ({ id, plain, dictionary }: PartToEncode) => {
-  port.postMessage({ id, frame: encodePart(plain, dictionary, scratch) } satisfies EncodedPart);
+  const encoded = encodePart(plain, dictionary, scratch);
+  // Without the rest of the memory in which zlib wrote it.
+  const frame = encoded && new Uint8Array(encoded);
+  port.postMessage({ id, frame } satisfies EncodedPart, frame === undefined ? [] : [frame.buffer]);
 });

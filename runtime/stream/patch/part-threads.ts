@@ -3,8 +3,7 @@
  * is new is put there once, and nothing of it is copied on its way.
  */
 import { Worker } from "node:worker_threads";
-import { PATCH_PART_BYTES_MAX } from "../../../packets/limits.ts";
-import { encodePart, scratchBytes } from "../../../packets/patch.ts";
+import { encodePartAside, scratchBytes } from "../../../packets/patch.ts";
 import { builtUrl } from "../../built.ts";
 import {
   PART_MEMORY_BYTES_MAX,
@@ -33,7 +32,6 @@ export class PartThreads {
   readonly #threads: ThreadPool<PartToEncode, EncodedPart>;
   /** Bytes of parts so far: for a few no thread is started. */
   #bytes = 0;
-  #scratch: Uint8Array | undefined;
   /** The last that was given back is the last here. */
   readonly #spare: Uint8Array<SharedArrayBuffer>[] = [];
 
@@ -48,8 +46,12 @@ export class PartThreads {
 
   /** So many bytes that threads see too, with anything in them. */
   take(bytes: number): Uint8Array<SharedArrayBuffer> {
-    const found = this.#spare.findLastIndex(({ buffer }) => buffer.byteLength >= bytes);
-    const [memory] = found < 0 ? [] : this.#spare.splice(found, 1);
+    let best = -1;
+    this.#spare.forEach(({ buffer }, index) => {
+      const isBetter = best < 0 || buffer.byteLength <= this.#spare[best]!.buffer.byteLength;
+      if (buffer.byteLength >= bytes && isBetter) best = index;
+    });
+    const [memory] = best < 0 ? [] : this.#spare.splice(best, 1);
     const rounded = Math.max(1, Math.ceil(bytes / PART_MEMORY_STEP_BYTES)) * PART_MEMORY_STEP_BYTES;
     return new Uint8Array(memory?.buffer ?? new SharedArrayBuffer(rounded), 0, bytes);
   }
@@ -69,8 +71,12 @@ export class PartThreads {
       if (answer !== undefined) return answer.frame;
     }
     await turnOver();
-    this.#scratch ??= new Uint8Array(scratchBytes(PATCH_PART_BYTES_MAX));
-    return encodePart(plain, dictionary, this.#scratch);
+    const scratch = this.take(scratchBytes(plain.byteLength));
+    try {
+      return await encodePartAside(plain, dictionary, scratch);
+    } finally {
+      this.giveBack(scratch);
+    }
   }
 
   close(): void {

@@ -16,7 +16,12 @@ import {
 import { compressPart, writeChunkPatch, writeStreamPatch } from "../../../packets/patch.ts";
 import type { BaseRange, Patch, PatchPart } from "../../../packets/patch.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
-import { PATCH_MESSAGE_BYTES, PATCH_PARTS_AT_ONCE, PATCH_PART_BYTES } from "../../limits.ts";
+import {
+  PATCH_MESSAGE_BYTES,
+  PATCH_PARTS_AT_ONCE,
+  PATCH_PART_BYTES,
+  PATCH_PART_CHUNKS_MAX,
+} from "../../limits.ts";
 import { readOwn } from "../../read-each.ts";
 import { BaseBytes, Bases, calledStreams } from "./bases.ts";
 import { lacking } from "./lacking.ts";
@@ -240,36 +245,37 @@ class PatchSender {
   async #write(planned: PlannedPart): Promise<WrittenPart[]> {
     const refs = planned.chunks.map(({ ref }) => ref);
     const chunks = await readOwn(this.#source, refs, this.#signal);
-    const lengths = chunks.map(({ byteLength }) => byteLength);
-    const all = partThreads.take(lengths.reduce((sum, length) => sum + length, 0));
-    let at = 0;
-    for (const chunk of chunks) {
-      all.set(chunk, at);
-      at += chunk.byteLength;
-    }
-    if (this.#source.readOwn !== undefined) for (const chunk of chunks) discardPlain(chunk, Codec.zstd);
     try {
-      return await this.#writeAll(planned, lengths, all);
+      const bytes = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
+      if (bytes <= PATCH_PART_BYTES_MAX) return [await this.#writeChunks(planned, chunks, bytes)];
+      const written: WrittenPart[] = [];
+      for (const [index, chunk] of planned.chunks.entries()) {
+        const alone = { ...planned, at: chunk.at, chunks: [chunk] };
+        written.push(await this.#writeChunks(alone, [chunks[index]!], chunks[index]!.byteLength));
+      }
+      return written;
     } finally {
-      partThreads.giveBack(all);
+      if (this.#source.readOwn !== undefined) for (const chunk of chunks) discardPlain(chunk, Codec.zstd);
     }
   }
 
-  async #writeAll(
+  async #writeChunks(
     planned: PlannedPart,
-    lengths: readonly number[],
-    plain: Uint8Array,
-  ): Promise<WrittenPart[]> {
-    if (plain.byteLength <= PATCH_PART_BYTES_MAX) return [await this.#writeOne(planned, lengths, plain)];
-    const written: WrittenPart[] = [];
-    let from = 0;
-    for (const [index, chunk] of planned.chunks.entries()) {
-      const end = from + lengths[index]!;
-      const alone = { ...planned, at: chunk.at, chunks: [chunk] };
-      written.push(await this.#writeOne(alone, [lengths[index]!], plain.subarray(from, end)));
-      from = end;
+    chunks: readonly Uint8Array[],
+    bytes: number,
+  ): Promise<WrittenPart> {
+    const plain = partThreads.take(bytes);
+    let at = 0;
+    for (const chunk of chunks) {
+      plain.set(chunk, at);
+      at += chunk.byteLength;
     }
-    return written;
+    try {
+      const lengths = chunks.map(({ byteLength }) => byteLength);
+      return await this.#writeOne(planned, lengths, plain);
+    } finally {
+      partThreads.giveBack(plain);
+    }
   }
 
   async #writeOne(planned: PlannedPart, lengths: readonly number[], plain: Uint8Array): Promise<WrittenPart> {
@@ -398,7 +404,11 @@ function partsOf({ chunks, before, after }: LackingRun): PlannedPart[] {
   let some: LackingChunk[] = [];
   let bytes = 0;
   for (const chunk of chunks) {
-    if (some.length > 0 && bytes + chunk.length > PATCH_PART_BYTES) {
+    // A chunk may be longer than its packet tells: so many of them are read at once, whatever they are.
+    if (
+      some.length === PATCH_PART_CHUNKS_MAX ||
+      (some.length > 0 && bytes + chunk.length > PATCH_PART_BYTES)
+    ) {
       parts.push({ at: some[0]!.at, before, after, chunks: some });
       [some, bytes] = [[], 0];
     }
