@@ -138,7 +138,7 @@ function bounds(plainBytes: number): ZstdOptions {
 }
 
 /** What another thread calls back with. */
-function resultOf(
+export function resultOf(
   begin: (done: (error: Error | null, bytes: Uint8Array) => void) => void,
 ): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {

@@ -8,10 +8,11 @@
  */
 import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import type { ZstdOptions } from "node:zlib";
-import { DISCARDED_BYTES_MIN } from "./codec.ts";
+import { DISCARDED_BYTES_MIN, resultOf } from "./codec.ts";
 import { differenceBytesMax, undoDifference, writeDifference } from "./difference.ts";
 import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
+import { joinBytes } from "./join-bytes.ts";
 import { Op, PACKET_BYTES } from "./layout.ts";
 import {
   FRAME_PACKETS_MAX,
@@ -116,18 +117,7 @@ async function patchOf(
   const packed = await packPackets(list, packets);
   const head: PacketFields[] = rangePackets(dictionary, 0);
   head.push({ op: Op.HALT, at: packetCount(list), length: packed.byteLength });
-  return { kind, packets: encodeFrame(head), body: joined([packed, ...frames]) };
-}
-
-/** In memory of its own, however little it is: bodies are given away. */
-function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(pieces.reduce((sum, { byteLength }) => sum + byteLength, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.byteLength;
-  }
-  return bytes;
+  return { kind, packets: encodeFrame(head), body: joinBytes([packed, ...frames]) };
 }
 
 function packetsOf({ refs, lengths, dictionary, frame }: PatchPart): PacketFields[] {
@@ -279,11 +269,8 @@ class ListReader {
 
 /** Compresses a part that has no dictionary, by another thread: it must stay as it is until it resolves. Itself where that saves nothing. */
 export async function compressPart(plain: Uint8Array, level: number = LEVEL): Promise<Uint8Array> {
-  const frame = await new Promise<Uint8Array>((resolve, reject) => {
-    zstdCompress(plain, compressing(plain.byteLength, level), (error, bytes) =>
-      error === null ? resolve(bytes) : reject(error),
-    );
-  });
+  const options = compressing(plain.byteLength, level);
+  const frame = await resultOf((done) => zstdCompress(plain, options, done));
   return frame.byteLength < plain.byteLength ? frame : plain;
 }
 
@@ -311,9 +298,7 @@ export async function encodePartAside(
   const { frame, isLittle } = encodeDifference(plain, dictionary, scratch);
   if (isLittle) return frame;
   const options = { ...compressing(plain.byteLength, LEVEL), dictionary };
-  const against = await new Promise<Uint8Array>((resolve, reject) => {
-    zstdCompress(plain, options, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
-  });
+  const against = await resultOf((done) => zstdCompress(plain, options, done));
   return smallest(plain, [frame, against]);
 }
 
@@ -325,9 +310,7 @@ function encodeDifference(
 ): { readonly frame: Uint8Array; readonly isLittle: boolean } {
   const { bytes, fresh } = writeDifference(plain, dictionary, scratch);
   const packed = zstdCompressSync(bytes, compressing(bytes.byteLength, LEVEL));
-  const frame = new Uint8Array(1 + packed.byteLength);
-  frame[0] = DIFFERENCE;
-  frame.set(packed, 1);
+  const frame = joinBytes([Uint8Array.of(DIFFERENCE), packed]);
   const isLittle = fresh <= plain.byteLength * FRESH_SHARE_FEW && frame.byteLength < plain.byteLength;
   return { frame, isLittle };
 }
@@ -362,10 +345,10 @@ export function decodePart(
   return plain?.byteLength === plainBytes ? plain : undefined;
 }
 
-/** Frees memory at once that `decodePart` made of a frame, of which nobody has a part any more. */
-export function discardPart({ frame }: Pick<PatchPart, "frame">, plain: Uint8Array): void {
+/** Frees memory at once that `decodePart` made, of which nobody has a part any more; a frame that was the bytes themselves is no such memory. */
+export function discardPart(plain: Uint8Array): void {
   const { buffer, byteLength } = plain;
-  if (plain === frame || byteLength < DISCARDED_BYTES_MIN || !(buffer instanceof ArrayBuffer)) return;
+  if (byteLength < DISCARDED_BYTES_MIN || !(buffer instanceof ArrayBuffer)) return;
   // Memory that is much longer is Node's for many short Buffers.
   if (buffer.byteLength <= differenceBytesMax(byteLength) + 1) buffer.transfer(0);
 }

@@ -1,5 +1,6 @@
 /** A block: chunks back to back in one buffer, as they are handed to whoever writes them. */
 import { sha256 } from "../packets/digest.ts";
+import { joinBytes } from "../packets/join-bytes.ts";
 import { REF_BYTES } from "../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../packets/limits.ts";
 import { WRITE_BLOCK_BYTES_MAX } from "./limits.ts";
@@ -12,13 +13,7 @@ export interface Block {
 
 /** Copies chunks into a block of their own, whose buffer can be handed away. */
 export function blockOf(chunks: readonly Uint8Array[]): Block {
-  const block = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
-  let at = 0;
-  for (const bytes of chunks) {
-    block.set(bytes, at);
-    at += bytes.byteLength;
-  }
-  return { block, lengths: Uint32Array.from(chunks, ({ byteLength }) => byteLength) };
+  return { block: joinBytes(chunks), lengths: Uint32Array.from(chunks, ({ byteLength }) => byteLength) };
 }
 
 /** The chunks of a block, which stay where they are. */

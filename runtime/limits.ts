@@ -147,7 +147,7 @@ export const PATCH_CACHE_BYTES: number = 8 * 1024 * 1024;
 /** What is lacking is told in units of about so many chunks or streams, whichever comes first. */
 export const PATCH_UNIT_CHUNKS = 512;
 export const PATCH_UNIT_STREAMS = 8;
-/** Neighbouring chunks are written together up to so many bytes: more is slower, and finds less. */
+/** Neighbouring chunks are written together up to so many bytes, of which more is slower, and finds less; and so many of them. */
 export const PATCH_PART_BYTES: number = 256 * 1024;
 export const PATCH_PART_CHUNKS_MAX = 16;
 /** Old bytes on each side of where a part is expected: where nothing moved beside it, where something did, */
@@ -162,7 +162,7 @@ export const PATCH_PARTS_AT_ONCE = 4;
 /** Threads write them once a process has had so many bytes of them, and wait so long for more, since what they run has to be compiled anew. */
 export const PART_THREADS_BYTES_BEFORE: number = 4 * 1024 * 1024;
 export const PART_THREADS_IDLE_MS = 60_000;
-/** With fewer cores, those that read, send and receive are as busy: threads cost a fifth more time there, and save none. */
+/** With fewer cores, those that read, send and receive are as busy: threads cost up to a fifth more time there, and save little. */
 export const PART_THREADS_CORES_MIN = 4;
 /** Memory for parts comes in whole steps, and so many bytes of it are kept when nobody needs them. */
 export const PART_MEMORY_STEP_BYTES: number = 256 * 1024;

@@ -31,6 +31,39 @@ export class SpareMemory {
   }
 }
 
+/** The same of memory that threads share, in pieces of any length. */
+export class SharedSpareMemory {
+  readonly #stepBytes: number;
+  readonly #bytesMax: number;
+  /** The last that was given back is the last here. */
+  readonly #spare: SharedArrayBuffer[] = [];
+
+  /** Pieces have whole steps of bytes; so many bytes are kept that nobody needs. */
+  constructor(stepBytes: number, bytesMax: number) {
+    this.#stepBytes = stepBytes;
+    this.#bytesMax = bytesMax;
+  }
+
+  /** So many bytes with anything in them, of the shortest piece that has them. */
+  take(bytes: number): Uint8Array<SharedArrayBuffer> {
+    let best = -1;
+    this.#spare.forEach(({ byteLength }, index) => {
+      const isBetter = best < 0 || byteLength <= this.#spare[best]!.byteLength;
+      if (byteLength >= bytes && isBetter) best = index;
+    });
+    const [spare] = best < 0 ? [] : this.#spare.splice(best, 1);
+    const rounded = Math.max(1, Math.ceil(bytes / this.#stepBytes)) * this.#stepBytes;
+    return new Uint8Array(spare ?? new SharedArrayBuffer(rounded), 0, bytes);
+  }
+
+  /** Nobody looks at it any more. */
+  giveBack({ buffer }: Uint8Array<SharedArrayBuffer>): void {
+    this.#spare.push(buffer);
+    let bytes = this.#spare.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    while (bytes > this.#bytesMax) bytes -= this.#spare.shift()!.byteLength;
+  }
+}
+
 /** Not zeroed. */
 function fresh(bytes: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);

@@ -4,6 +4,7 @@
  */
 import { Codec, Compressor, discardPlain } from "../../packets/codec.ts";
 import type { Ref } from "../../packets/digest.ts";
+import { joinBytes } from "../../packets/join-bytes.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { PATCH_PART_BYTES_MAX } from "../../packets/limits.ts";
 import { PatchKind, SLOW_LINK_LEVEL, compressPart, writeChunkPatch } from "../../packets/patch.ts";
@@ -308,7 +309,7 @@ export class SentRoot {
     };
     return this.#split(all.storedBytes).map(([from, end]) => {
       // A message's body is given away, and what was read may be somebody else's too.
-      const body = joined(chunks.slice(from, end));
+      const body = joinBytes(chunks.slice(from, end).map(({ bytes }) => bytes));
       return storedUnit(sliceOf(all, from, end), body);
     });
   }
@@ -359,16 +360,6 @@ function fitting(plainBytes: ArrayLike<number>): number {
 
 function sumOf(numbers: Uint32Array): number {
   return numbers.reduce((sum, number) => sum + number, 0);
-}
-
-function joined(chunks: readonly StoredChunk[]): Uint8Array {
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.bytes.byteLength, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk.bytes, at);
-    at += chunk.bytes.byteLength;
-  }
-  return bytes;
 }
 
 function sliceOf(

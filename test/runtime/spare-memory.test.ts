@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { SpareMemory } from "../../runtime/spare-memory.ts";
+import { SharedSpareMemory, SpareMemory } from "../../runtime/spare-memory.ts";
 
 const BLOCK = 1024;
 
@@ -35,5 +35,27 @@ describe("spare memory", () => {
     memory.giveBack(undefined);
     memory.giveBack(new SharedArrayBuffer(BLOCK));
     expect(memory.take(BLOCK).byteLength).toBe(BLOCK);
+  });
+});
+
+describe("spare memory that threads share", () => {
+  it("is used again, the shortest that is long enough", () => {
+    const memory = new SharedSpareMemory(BLOCK, 8 * BLOCK);
+    const [short, long] = [memory.take(600), memory.take(3 * BLOCK)];
+    expect([short.byteLength, short.buffer.byteLength]).toEqual([600, BLOCK]);
+    memory.giveBack(short);
+    memory.giveBack(long);
+    expect(memory.take(BLOCK).buffer).toBe(short.buffer);
+    expect(memory.take(BLOCK).buffer).toBe(long.buffer);
+    expect(memory.take(BLOCK).buffer).not.toBe(long.buffer);
+  });
+
+  it("is kept up to so many bytes", () => {
+    const memory = new SharedSpareMemory(BLOCK, 8 * BLOCK);
+    const many = Array.from({ length: 20 }, () => memory.take(BLOCK));
+    for (const piece of many) memory.giveBack(piece);
+    const again = Array.from({ length: 20 }, () => memory.take(BLOCK));
+    const kept = again.filter(({ buffer }) => many.some((piece) => piece.buffer === buffer));
+    expect(kept.length).toBe(8);
   });
 });

@@ -12,6 +12,7 @@ import {
   PART_THREADS_CORES_MIN,
   PART_THREADS_IDLE_MS,
 } from "../../limits.ts";
+import { SharedSpareMemory } from "../../spare-memory.ts";
 import { ThreadPool } from "../../thread-pool.ts";
 import { turnOver } from "../../turns.ts";
 
@@ -32,8 +33,8 @@ export class PartThreads {
   readonly #threads: ThreadPool<PartToEncode, EncodedPart>;
   /** Bytes of parts so far: for a few no thread is started. */
   #bytes = 0;
-  /** The last that was given back is the last here. */
-  readonly #spare: Uint8Array<SharedArrayBuffer>[] = [];
+  /** For what is to be encoded. */
+  readonly memory: SharedSpareMemory = new SharedSpareMemory(PART_MEMORY_STEP_BYTES, PART_MEMORY_BYTES_MAX);
 
   /** On a machine with fewer than `coresMin` cores they are written here, in turns. */
   constructor(coresMin: number = PART_THREADS_CORES_MIN) {
@@ -44,26 +45,7 @@ export class PartThreads {
     this.#threads = new ThreadPool(make, { idleMs: PART_THREADS_IDLE_MS, coresMin });
   }
 
-  /** So many bytes that threads see too, with anything in them. */
-  take(bytes: number): Uint8Array<SharedArrayBuffer> {
-    let best = -1;
-    this.#spare.forEach(({ buffer }, index) => {
-      const isBetter = best < 0 || buffer.byteLength <= this.#spare[best]!.buffer.byteLength;
-      if (buffer.byteLength >= bytes && isBetter) best = index;
-    });
-    const [memory] = best < 0 ? [] : this.#spare.splice(best, 1);
-    const rounded = Math.max(1, Math.ceil(bytes / PART_MEMORY_STEP_BYTES)) * PART_MEMORY_STEP_BYTES;
-    return new Uint8Array(memory?.buffer ?? new SharedArrayBuffer(rounded), 0, bytes);
-  }
-
-  /** Nobody looks at it any more. */
-  giveBack(memory: Uint8Array<SharedArrayBuffer>): void {
-    this.#spare.push(memory);
-    let bytes = this.#spare.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
-    while (bytes > PART_MEMORY_BYTES_MAX) bytes -= this.#spare.shift()!.buffer.byteLength;
-  }
-
-  /** As packets/patch.ts encodes a part. Both must stay as they are until it resolves. */
+  /** As packets/patch.ts encodes a part. Both, best of `memory`, must stay as they are until it resolves. */
   async encode(plain: Uint8Array, dictionary: Uint8Array): Promise<Uint8Array | undefined> {
     this.#bytes += plain.byteLength;
     if (this.#bytes >= PART_THREADS_BYTES_BEFORE && this.#threads.ready()) {
@@ -71,11 +53,11 @@ export class PartThreads {
       if (answer !== undefined) return answer.frame;
     }
     await turnOver();
-    const scratch = this.take(scratchBytes(plain.byteLength));
+    const scratch = this.memory.take(scratchBytes(plain.byteLength));
     try {
       return await encodePartAside(plain, dictionary, scratch);
     } finally {
-      this.giveBack(scratch);
+      this.memory.giveBack(scratch);
     }
   }
 

@@ -34,7 +34,7 @@ export class PatchReceiver {
   readonly #root: Ref;
   #dictionary: Uint8Array<ArrayBuffer> | undefined;
   /** Bytes of parts that were handed out in chunks. */
-  readonly #made: { readonly part: PatchPart; readonly plain: Uint8Array }[] = [];
+  readonly #made: Uint8Array[] = [];
 
   /** `source` has the bases, and what came of `root` so far. */
   constructor(source: ChunkSource, root: Ref, bases: readonly Ref[], signal: AbortSignal) {
@@ -66,7 +66,7 @@ export class PatchReceiver {
 
   /** Nobody needs the bytes of the last patch's chunks any more: their memory is freed at once. */
   discard(): void {
-    for (const { part, plain } of this.#made.splice(0)) discardPart(part, plain);
+    for (const plain of this.#made.splice(0)) discardPart(plain);
   }
 
   async *#part(part: PatchPart): AsyncGenerator<PatchedChunk, void, undefined> {
@@ -78,7 +78,8 @@ export class PatchReceiver {
     await this.#turn();
     const plain = decodePart(part, dictionary);
     if (plain === undefined) throw invalidPatch("a frame does not make as many bytes as it says");
-    this.#made.push({ part, plain });
+    // A part that was not packed has no memory of its own.
+    if (plain !== part.frame) this.#made.push(plain);
     let at = 0;
     for (const [index, ref] of part.refs.entries()) {
       await this.#turn();

@@ -264,7 +264,7 @@ class PatchSender {
     chunks: readonly Uint8Array[],
     bytes: number,
   ): Promise<WrittenPart> {
-    const plain = partThreads.take(bytes);
+    const plain = partThreads.memory.take(bytes);
     let at = 0;
     for (const chunk of chunks) {
       plain.set(chunk, at);
@@ -274,7 +274,7 @@ class PatchSender {
       const lengths = chunks.map(({ byteLength }) => byteLength);
       return await this.#writeOne(planned, lengths, plain);
     } finally {
-      partThreads.giveBack(plain);
+      partThreads.memory.giveBack(plain);
     }
   }
 
@@ -309,12 +309,12 @@ class PatchSender {
   async #encode(plain: Uint8Array, ranges: readonly BaseRange[]): Promise<Uint8Array | undefined> {
     const length = ranges.reduce((sum, range) => sum + range.length, 0);
     if (length === 0) return undefined;
-    const dictionary = partThreads.take(length);
+    const dictionary = partThreads.memory.take(length);
     try {
       await this.#bases.bytes.readAll(ranges, dictionary);
       return await partThreads.encode(plain, dictionary);
     } finally {
-      partThreads.giveBack(dictionary);
+      partThreads.memory.giveBack(dictionary);
     }
   }
 }

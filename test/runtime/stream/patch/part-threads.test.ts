@@ -1,8 +1,8 @@
-/** Parts are written the same by threads and without them, in memory that is used again. */
+/** Parts are written the same by threads and without them. */
 import { availableParallelism } from "node:os";
 import { afterAll, expect, test } from "vitest";
 import { decodePart, encodePart } from "../../../../packets/patch.ts";
-import { PART_MEMORY_BYTES_MAX, PART_THREADS_BYTES_BEFORE } from "../../../../runtime/limits.ts";
+import { PART_THREADS_BYTES_BEFORE } from "../../../../runtime/limits.ts";
 import { PartThreads } from "../../../../runtime/stream/patch/part-threads.ts";
 import { seededBytes } from "../../../packets/seed.ts";
 import { threadTimes } from "../../../suites/cpu-time.ts";
@@ -24,7 +24,7 @@ function plainOf(index: number): Uint8Array {
 }
 
 function shared(bytes: Uint8Array): Uint8Array<SharedArrayBuffer> {
-  const memory = threads.take(bytes.byteLength);
+  const memory = threads.memory.take(bytes.byteLength);
   memory.set(bytes);
   return memory;
 }
@@ -42,7 +42,7 @@ test.skipIf(!HAS_PROC || availableParallelism() < 2)(
       const plain = plainOf((bytes / PART_BYTES) % 200);
       const memory = shared(plain);
       const frame = await threads.encode(memory, dictionary);
-      threads.giveBack(memory);
+      threads.memory.giveBack(memory);
       const decoded = decodePart({ frame: frame!, lengths: [plain.byteLength] }, old)!;
       expect(Buffer.compare(decoded, plain)).toBe(0);
     }
@@ -56,16 +56,3 @@ test.skipIf(!HAS_PROC || availableParallelism() < 2)(
     }
   },
 );
-
-test("memory is used again, and no more is kept than a limit", () => {
-  const own = new PartThreads();
-  const first = own.take(1000);
-  expect(first.byteLength).toBe(1000);
-  own.giveBack(first);
-  expect(own.take(5000).buffer).toBe(first.buffer);
-  const many = Array.from({ length: 20 }, () => own.take(1024 * 1024));
-  for (const memory of many) own.giveBack(memory);
-  const again = Array.from({ length: 20 }, () => own.take(1024 * 1024));
-  const kept = again.filter(({ buffer }) => many.some((memory) => memory.buffer === buffer));
-  expect(kept.length).toBe(PART_MEMORY_BYTES_MAX / (1024 * 1024));
-});
