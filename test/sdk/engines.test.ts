@@ -153,15 +153,22 @@ describe.skipIf(noGpu !== undefined)("where there is a GPU", () => {
     // So does what a program calls that is loaded, and it is chosen as it is for jobs.
     const { engineClass } = statistics.kernels![0]!;
     const before = await measuredOn(engineClass);
-    {
+    // A process of a GPU may be ended while it starts, by a machine that is short of memory: CPUs compute then.
+    const without: unknown[] = [];
+    while (without.length < 3) {
       await using pfs = await openLocal(join(directory, "store"), { workers: 1 });
       const { root, length } = await pfs.stat("words");
       const packet = { op: Op.EXEC, flags: Flag.STREAM, lane: 1, length, ref: refFromHex(root)! };
       await using loaded = await pfs.load(FLOAT, { files: { factors: "factors" } });
       const answer = decodePacket(await loaded.exec(encodePacket(packet)));
       expect(JSON.parse(new TextDecoder().decode(answer.ref.subarray(0, answer.length)))).toBe(SUM);
+      const [node] = await pfs.nodes();
+      if ((node?.accelerators ?? []).length > 0) break;
+      without.push(node?.unusedAccelerators);
     }
-    expect(await measuredOn(engineClass)).toBe(before + 1);
+    const kept = await readFile(join(directory, "store", KERNEL_HISTORY_FILE), "utf8");
+    const why = `no GPU: ${JSON.stringify(without)}; measured of ${engineClass}: ${kept}`;
+    expect(await measuredOn(engineClass), why).toBe(before + 1);
   });
 
   test("exact kernels are computed by either, as parts of one job, and by one class of GPU where that is asked for", async () => {
