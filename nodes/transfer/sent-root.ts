@@ -95,6 +95,8 @@ export class SentRoot {
   #compressedAt = 0;
   /** Whether the last ones were much smaller together. */
   #isSmaller = false;
+  /** What the next message would be as its chunks are stored, where they go together. */
+  #solidBytes: number | undefined;
   /** Whether those that are ready were made so although others go together. */
   #areLeft = false;
 
@@ -119,7 +121,8 @@ export class SentRoot {
   async next(): Promise<SentUnit | undefined> {
     this.#pace.wanted();
     const unit = await this.#made();
-    if (unit !== undefined) this.#pace.handed(unit.bodyBytes, unit.plainBytes);
+    if (unit !== undefined) this.#pace.handed(unit.bodyBytes, this.#solidBytes ?? unit.bodyBytes);
+    this.#solidBytes = undefined;
     return unit;
   }
 
@@ -195,7 +198,10 @@ export class SentRoot {
     if (first === undefined) return undefined;
     const { unit, cost } = await first.made;
     if (cost !== undefined) this.#learn(cost);
-    if (unit !== undefined) return unit;
+    if (unit !== undefined) {
+      this.#solidBytes = cost?.stored;
+      return unit;
+    }
     this.#left = [first, ...this.#solid].flatMap(({ refs }) => refs).concat(this.#left);
     this.#solid = [];
     return undefined;

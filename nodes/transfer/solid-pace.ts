@@ -1,10 +1,11 @@
 /**
  * Whether chunks that are being sent should be compressed better than they are stored, several of them together: that takes a
- * core's time, and pays where the link takes longer. Nobody asks what the link is like: it is measured how much of the file
- * goes by, as its chunks are stored and together, and what is faster is done. Pure, but for a clock.
+ * core's time, and pays where the link takes longer. Nobody asks what the link is like: it is measured how much goes by,
+ * as chunks are stored and together. A link takes as many bytes of either in the same time, so that more of the file goes by
+ * together; a receiver or a core that others wait for does not. Pure, but for a clock.
  *
- *     stored ──little goes by──▶ together ──less of the file goes by, or it is hardly smaller──▶ stored, and longer each time ─▶ …
- *        ▲──────────────────────────┴─ the link does not keep it waiting any more: how fast is it as stored?
+ *     stored ──little goes by──▶ together ──no more goes by, or it is hardly smaller──▶ stored, and longer each time ─▶ …
+ *        ▲──────────────────────────┴─ for a while, or nobody waits for the link: how fast is it as stored?
  */
 import {
   SOLID_GAIN_MIN,
@@ -12,19 +13,22 @@ import {
   SOLID_MEASURED_BYTES,
   SOLID_PAUSE_BYTES,
   SOLID_PAUSE_BYTES_MAX,
+  SOLID_SURE_BYTES,
   SOLID_TRIED_BYTES,
 } from "../limits.ts";
 
-/** What differs by less may be chance. */
-const SLOWER_SHARE = 0.9;
+/** Of what is saved of bytes, as much is to be gained of time: less is what a receiver or a core is glad of, and not a link. */
+const GAINED_SHARE = 0.5;
+/** One measurement may be chance. */
+const WORSE_MAX = 2;
 /** Whoever waits for less than this share of the time is what others wait for. */
 const WAITING_SHARE_MIN = 0.1;
 
-/** Since a moment: bytes on the wire and of the file, and milliseconds in which there was no room. */
+/** Since a moment: bytes on the wire, what they would be as they are stored, and milliseconds in which there was no room. */
 interface Measured {
   readonly from: number;
   wire: number;
-  plain: number;
+  stored: number;
   waitedMs: number;
 }
 
@@ -42,13 +46,19 @@ export class SolidPace {
   #isTogether = false;
   #measured: Measured | undefined;
   #handedAt = 0;
-  /** Bytes of the file in a millisecond. */
+  /** Bytes as they are stored that went by in a millisecond: as such, and together. */
   #storedRate = 0;
   #togetherRate: number | undefined;
+  /** What would be gained of that if the link alone took time. */
+  #gain = 1;
+  /** Measurements, one after the other, in which too little was gained. */
+  #worse = 0;
   /** Bytes on the wire before it is the link, and not its buffers, that says when there is room; or before it is tried again. */
   #unmeasured: number;
   #pause = SOLID_PAUSE_BYTES;
   #sinceStored = 0;
+  /** So many go together before it is measured again how fast it is as stored. */
+  #sure = SOLID_SURE_BYTES;
   /** What chunks have been as they are stored, and what became of them. */
   #storedBytes = 0;
   #madeBytes = 0;
@@ -82,13 +92,13 @@ export class SolidPace {
     else this.#decideStored(measured, ms);
   }
 
-  /** A message is handed over. */
-  handed(wireBytes: number, plainBytes: number): void {
+  /** A message is handed over that would be so long as its chunks are stored. */
+  handed(wireBytes: number, storedBytes: number): void {
     if (this.#unmeasured > 0) this.#unmeasured -= wireBytes;
     if (this.#isTogether) this.#sinceStored += wireBytes;
     if (this.#measured === undefined) return;
     this.#measured.wire += wireBytes;
-    this.#measured.plain += plainBytes;
+    this.#measured.stored += storedBytes;
     this.#handedAt = this.#now();
   }
 
@@ -103,31 +113,43 @@ export class SolidPace {
     this.#madeMs += made.ms;
     if (this.#plainBytes < SOLID_TRIED_BYTES || this.#tried) return;
     this.#tried = true;
-    if (this.#plainBytes < this.#storedRate * this.#madeMs) this.#giveUp();
+    if (this.#storedBytes < this.#storedRate * this.#madeMs) this.#giveUp();
   }
 
   #measure(now: number): void {
-    this.#measured = { from: now, wire: 0, plain: 0, waitedMs: 0 };
+    this.#measured = { from: now, wire: 0, stored: 0, waitedMs: 0 };
     this.#handedAt = now;
   }
 
-  #decideStored({ wire, plain }: Measured, ms: number): void {
-    this.#storedRate = plain / ms;
-    if ((wire / ms) * 1000 >= SOLID_LINK_BYTES_MAX) return;
-    if (this.#storedRate < (this.#togetherRate ?? Number.POSITIVE_INFINITY)) this.#go(true, 0);
+  #decideStored({ wire }: Measured, ms: number): void {
+    this.#storedRate = wire / ms;
+    if (this.#storedRate * 1000 >= SOLID_LINK_BYTES_MAX) return;
+    if (!this.#isTooLittle()) this.#go(true, 0);
+    else this.#giveUp();
   }
 
-  #decideTogether({ plain, waitedMs }: Measured, ms: number): void {
-    this.#togetherRate = plain / ms;
-    const isSlower = this.#togetherRate < this.#storedRate * SLOWER_SHARE;
-    if (isSlower || this.#madeBytes > this.#storedBytes * (1 - SOLID_GAIN_MIN)) {
-      this.#giveUp();
-    } else if (waitedMs < ms * WAITING_SHARE_MIN && this.#sinceStored > SOLID_PAUSE_BYTES) this.#go(false, 0);
+  #decideTogether({ wire, stored, waitedMs }: Measured, ms: number): void {
+    this.#togetherRate = stored / ms;
+    this.#gain = stored / wire;
+    this.#worse = this.#isTooLittle() ? this.#worse + 1 : 0;
+    const isHardlySmaller = this.#madeBytes > this.#storedBytes * (1 - SOLID_GAIN_MIN);
+    if (this.#worse >= WORSE_MAX || isHardlySmaller) return this.#giveUp();
+    const isSure = this.#sinceStored < this.#sure;
+    if (isSure && (waitedMs >= ms * WAITING_SHARE_MIN || this.#sinceStored <= SOLID_PAUSE_BYTES)) return;
+    if (!isSure) this.#sure = Math.min(this.#sure * 2, SOLID_PAUSE_BYTES_MAX);
+    this.#go(false, 0);
+  }
+
+  /** Whether that more of the file goes by together is not what a link would make of it. */
+  #isTooLittle(): boolean {
+    if (this.#togetherRate === undefined) return false;
+    return this.#togetherRate < this.#storedRate * (1 + (this.#gain - 1) * GAINED_SHARE);
   }
 
   /** It is of no use now, and tried again later. */
   #giveUp(): void {
     this.#togetherRate = undefined;
+    this.#sure = SOLID_SURE_BYTES;
     this.#go(false, this.#pause);
     this.#pause = Math.min(this.#pause * 2, SOLID_PAUSE_BYTES_MAX);
   }
@@ -138,6 +160,7 @@ export class SolidPace {
     this.#unmeasured = Math.max(pause, this.#windowBytes);
     this.#measured = undefined;
     this.#sinceStored = 0;
+    this.#worse = 0;
     [this.#storedBytes, this.#madeBytes, this.#plainBytes, this.#madeMs] = [0, 0, 0, 0];
     this.#tried = false;
   }

@@ -10,6 +10,8 @@ interface World {
   /** Bytes that the link carries in a second, and of the file that a core compresses. */
   readonly link: number | ((sent: number) => number);
   readonly core: number;
+  /** Bytes of it that the receiver places. */
+  readonly receiver?: number;
   /** What is left of the file's bytes as they are stored, and together. */
   readonly stored: number;
   readonly together: number;
@@ -20,7 +22,7 @@ function send(world: World, bytes: number): { readonly modes: boolean[]; readonl
   let now = 0;
   const pace = new SolidPace(WINDOW, () => now);
   const onItsWay: { readonly wire: number; arrives: number }[] = [];
-  let linkFree = 0;
+  let [linkFree, placed] = [0, 0];
   const modes: boolean[] = [];
   for (let sent = 0; sent < bytes; sent += MIB / 2) {
     const inFlight = (): number => onItsWay.reduce((sum, { wire }) => sum + wire, 0);
@@ -34,12 +36,13 @@ function send(world: World, bytes: number): { readonly modes: boolean[]; readonl
       now += ms;
       pace.made({ plain: MIB / 2, stored: (MIB / 2) * world.stored, together: wire, ms });
     }
-    pace.handed(wire, MIB / 2);
+    pace.handed(wire, (MIB / 2) * world.stored);
     const rate = typeof world.link === "number" ? world.link : world.link(sent);
     linkFree = Math.max(linkFree, now) + (wire / rate) * 1000;
-    onItsWay.push({ wire, arrives: linkFree });
+    placed = Math.max(placed, linkFree) + (MIB / 2 / (world.receiver ?? Number.POSITIVE_INFINITY)) * 1000;
+    onItsWay.push({ wire, arrives: placed });
   }
-  return { modes, seconds: linkFree / 1000 };
+  return { modes, seconds: placed / 1000 };
 }
 
 function share(modes: readonly boolean[]): number {
@@ -56,6 +59,23 @@ test("chunks go together over a link that is slower than a core, and are there s
 test("they go as they are stored over a fast link", () => {
   const world = { link: 2 * SOLID_LINK_BYTES_MAX, core: 60 * MIB, stored: 0.4, together: 0.32 };
   expect(send(world, 128 * MIB).modes).not.toContain(true);
+});
+
+test("they go as they are stored where it is the receiver that takes its time", () => {
+  const world = { link: 200 * MIB, core: 60 * MIB, receiver: 40 * MIB, stored: 0.4, together: 0.32 };
+  const { modes } = send(world, 512 * MIB);
+  expect(modes).toContain(true);
+  expect(share(modes)).toBeLessThan(0.15);
+});
+
+test("a receiver that has become faster than the link is noticed", () => {
+  const link = (sent: number): number => (sent < 256 * MIB ? 200 * MIB : 8 * MIB);
+  const { modes } = send(
+    { link, core: 60 * MIB, receiver: 40 * MIB, stored: 0.4, together: 0.32 },
+    1024 * MIB,
+  );
+  expect(share(modes.slice(0, 512))).toBeLessThan(0.2);
+  expect(share(modes.slice(-1024))).toBeGreaterThan(0.8);
 });
 
 test("a core that is slower than the link is asked for less and less", () => {
