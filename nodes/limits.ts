@@ -201,6 +201,8 @@ export const TRANSFER_READY_BYTES_MAX: number = 8 * 1024 * 1024;
 export const TRANSFER_QUEUE_BYTES_MAX: number = 4 * 1024 * 1024;
 /** Of what may be on its way it is granted so much at a time, where messages are placed and where they come. */
 export const TRANSFER_GRANTS_PER_WINDOW = 8;
+/** A receiver with so much of the window lying there, or a sender that has used so much less, is what takes the time. */
+export const TRANSFER_BOTTLENECK_SHARE = 0.4;
 /** Messages that were placed where they came are told of after so many bytes of them, or so long. */
 export const TRANSFER_TOLD_BYTES: number = 1024 * 1024;
 export const TRANSFER_TOLD_MS = 20;
@@ -231,14 +233,14 @@ export const TRANSFER_CREDIT_BYTES_MAX: number = 16 * 1024 * 1024;
 export const TRANSFER_MESSAGES_PER_WINDOW = 3;
 /**
  * Chunks go compressed together where less than so many bytes a second go by, which is about what a core makes of chunks; over how many
- * bytes that is measured, and of plain bytes how fast a core is; the share of them that it has to save; after how many bytes the link is measured again as if it did not,
- * at first; and the bytes after which it is tried again where it was of no use, at first; and both at most.
+ * bytes that is measured, and of plain bytes how fast a core is; the share of them that it has to save; after how many bytes it is measured again how fast it is as stored,
+ * where a core is what takes the time, at first; the bytes after which it is tried again where it was of no use, at first; and both at most.
  */
 export const SOLID_LINK_BYTES_MAX: number = 24 * 1024 * 1024;
 export const SOLID_MEASURED_BYTES: number = 512 * 1024;
 export const SOLID_TRIED_BYTES: number = 2 * 1024 * 1024;
 export const SOLID_GAIN_MIN = 0.04;
-export const SOLID_SURE_BYTES: number = 64 * 1024 * 1024;
+export const SOLID_CORE_BYTES: number = 4 * 1024 * 1024;
 export const SOLID_PAUSE_BYTES: number = 16 * 1024 * 1024;
 export const SOLID_PAUSE_BYTES_MAX: number = 1024 * 1024 * 1024;
 /** Parts that are compressed beside each other, by threads of the system. */

@@ -35,7 +35,7 @@ import type { FileRanges } from "../wire/bulk/dialing.ts";
 import type { ByteRanges } from "./replication/byte-ranges.ts";
 import { DataForm, costOf, encodeRows, windowOf } from "./replication/messages.ts";
 import type { StoredRows } from "./replication/messages.ts";
-import type { DataUnit, Reread } from "./replication/sender.ts";
+import type { Bottleneck, DataUnit, Reread } from "./replication/sender.ts";
 import { SolidPace } from "./solid-pace.ts";
 import type { SolidCost } from "./solid-pace.ts";
 
@@ -118,8 +118,8 @@ export class SentRoot {
   }
 
   /** The next message, when there is room for one; undefined where there is none. Rejects as `patches` does. */
-  async next(): Promise<SentUnit | undefined> {
-    this.#pace.wanted();
+  async next(bottleneck: Bottleneck): Promise<SentUnit | undefined> {
+    this.#pace.wanted(bottleneck);
     const unit = await this.#made();
     if (unit !== undefined) this.#pace.handed(unit.bodyBytes, this.#solidBytes ?? unit.bodyBytes);
     this.#solidBytes = undefined;

@@ -1,35 +1,34 @@
 /**
  * Whether chunks that are being sent should be compressed better than they are stored, several of them together: that takes a
  * core's time, and pays where the link takes longer. Nobody asks what the link is like: it is measured how much goes by,
- * as chunks are stored and together. A link takes as many bytes of either in the same time, so that more of the file goes by
- * together; a receiver or a core that others wait for does not. Pure, but for a clock.
+ * as chunks are stored and together, and what is faster is done. Where the receiver is what others wait for, fewer bytes are no
+ * help. Pure, but for a clock.
  *
- *     stored ──little goes by──▶ together ──no more goes by, or it is hardly smaller──▶ stored, and longer each time ─▶ …
- *        ▲──────────────────────────┴─ for a while, or nobody waits for the link: how fast is it as stored?
+ *     stored ──little goes by, through the link──▶ together ──less, or hardly smaller, or the receiver is slow──▶ stored, and longer each time ─▶ …
+ *        ▲────────────────────────────────────────┴─ a core takes the time: how fast is it as stored?
  */
 import {
+  SOLID_CORE_BYTES,
   SOLID_GAIN_MIN,
   SOLID_LINK_BYTES_MAX,
   SOLID_MEASURED_BYTES,
   SOLID_PAUSE_BYTES,
   SOLID_PAUSE_BYTES_MAX,
-  SOLID_SURE_BYTES,
   SOLID_TRIED_BYTES,
 } from "../limits.ts";
+import type { Bottleneck } from "./replication/sender.ts";
 
-/** Of what is saved of bytes, as much is to be gained of time: less is what a receiver or a core is glad of, and not a link. */
-const GAINED_SHARE = 0.5;
-/** One measurement may be chance. */
-const WORSE_MAX = 2;
-/** Whoever waits for less than this share of the time is what others wait for. */
-const WAITING_SHARE_MIN = 0.1;
+/** What differs by less may be chance. */
+const SLOWER_SHARE = 0.9;
+/** Messages come in bursts: one measurement may be chance, too. */
+const SLOWER_TIMES = 2;
 
-/** Since a moment: bytes on the wire, what they would be as they are stored, and milliseconds in which there was no room. */
+/** Since a moment: bytes on the wire, what they would be as they are stored, and how often what took the time. */
 interface Measured {
   readonly from: number;
   wire: number;
   stored: number;
-  waitedMs: number;
+  readonly looks: Record<Bottleneck, number>;
 }
 
 /** Chunks of so many plain bytes, stored as so many, became so many together in so many milliseconds. */
@@ -45,20 +44,16 @@ export class SolidPace {
   readonly #now: () => number;
   #isTogether = false;
   #measured: Measured | undefined;
-  #handedAt = 0;
   /** Bytes as they are stored that went by in a millisecond: as such, and together. */
   #storedRate = 0;
   #togetherRate: number | undefined;
-  /** What would be gained of that if the link alone took time. */
-  #gain = 1;
-  /** Measurements, one after the other, in which too little was gained. */
-  #worse = 0;
+  /** Measurements, one after the other, by which it is slower together. */
+  #slower = 0;
   /** Bytes on the wire before it is the link, and not its buffers, that says when there is room; or before it is tried again. */
   #unmeasured: number;
   #pause = SOLID_PAUSE_BYTES;
   #sinceStored = 0;
-  /** So many go together before it is measured again how fast it is as stored. */
-  #sure = SOLID_SURE_BYTES;
+  #coreBytes = SOLID_CORE_BYTES;
   /** What chunks have been as they are stored, and what became of them. */
   #storedBytes = 0;
   #madeBytes = 0;
@@ -78,13 +73,13 @@ export class SolidPace {
     return this.#isTogether;
   }
 
-  /** There is room for a message: what was handed over before went by meanwhile. */
-  wanted(): void {
+  /** There is room for a message: what was handed over before went by meanwhile, or lies at the receiver. */
+  wanted(bottleneck: Bottleneck): void {
     if (this.#unmeasured > 0) return;
     const now = this.#now();
     const measured = this.#measured;
     if (measured === undefined) return this.#measure(now);
-    measured.waitedMs += now - this.#handedAt;
+    measured.looks[bottleneck]++;
     const ms = now - measured.from;
     if (measured.wire < SOLID_MEASURED_BYTES || ms <= 0) return;
     this.#measure(now);
@@ -99,7 +94,6 @@ export class SolidPace {
     if (this.#measured === undefined) return;
     this.#measured.wire += wireBytes;
     this.#measured.stored += storedBytes;
-    this.#handedAt = this.#now();
   }
 
   /**
@@ -117,39 +111,29 @@ export class SolidPace {
   }
 
   #measure(now: number): void {
-    this.#measured = { from: now, wire: 0, stored: 0, waitedMs: 0 };
-    this.#handedAt = now;
+    this.#measured = { from: now, wire: 0, stored: 0, looks: { link: 0, receiver: 0, sender: 0 } };
   }
 
-  #decideStored({ wire }: Measured, ms: number): void {
+  #decideStored({ wire, looks }: Measured, ms: number): void {
     this.#storedRate = wire / ms;
-    if (this.#storedRate * 1000 >= SOLID_LINK_BYTES_MAX) return;
-    if (!this.#isTooLittle()) this.#go(true, 0);
-    else this.#giveUp();
+    if (this.#storedRate * 1000 >= SOLID_LINK_BYTES_MAX || isMost(looks, "receiver")) return;
+    if (this.#storedRate < (this.#togetherRate ?? Number.POSITIVE_INFINITY)) this.#go(true, 0);
   }
 
-  #decideTogether({ wire, stored, waitedMs }: Measured, ms: number): void {
+  #decideTogether({ stored, looks }: Measured, ms: number): void {
     this.#togetherRate = stored / ms;
-    this.#gain = stored / wire;
-    this.#worse = this.#isTooLittle() ? this.#worse + 1 : 0;
+    this.#slower = this.#togetherRate < this.#storedRate * SLOWER_SHARE ? this.#slower + 1 : 0;
     const isHardlySmaller = this.#madeBytes > this.#storedBytes * (1 - SOLID_GAIN_MIN);
-    if (this.#worse >= WORSE_MAX || isHardlySmaller) return this.#giveUp();
-    const isSure = this.#sinceStored < this.#sure;
-    if (isSure && (waitedMs >= ms * WAITING_SHARE_MIN || this.#sinceStored <= SOLID_PAUSE_BYTES)) return;
-    if (!isSure) this.#sure = Math.min(this.#sure * 2, SOLID_PAUSE_BYTES_MAX);
-    this.#go(false, 0);
-  }
-
-  /** Whether that more of the file goes by together is not what a link would make of it. */
-  #isTooLittle(): boolean {
-    if (this.#togetherRate === undefined) return false;
-    return this.#togetherRate < this.#storedRate * (1 + (this.#gain - 1) * GAINED_SHARE);
+    if (this.#slower >= SLOWER_TIMES || isHardlySmaller || isMost(looks, "receiver")) this.#giveUp();
+    else if (isMost(looks, "sender") && this.#sinceStored > this.#coreBytes) {
+      this.#coreBytes = Math.min(this.#coreBytes * 2, SOLID_PAUSE_BYTES_MAX);
+      this.#go(false, 0);
+    }
   }
 
   /** It is of no use now, and tried again later. */
   #giveUp(): void {
     this.#togetherRate = undefined;
-    this.#sure = SOLID_SURE_BYTES;
     this.#go(false, this.#pause);
     this.#pause = Math.min(this.#pause * 2, SOLID_PAUSE_BYTES_MAX);
   }
@@ -160,8 +144,12 @@ export class SolidPace {
     this.#unmeasured = Math.max(pause, this.#windowBytes);
     this.#measured = undefined;
     this.#sinceStored = 0;
-    this.#worse = 0;
+    this.#slower = 0;
     [this.#storedBytes, this.#madeBytes, this.#plainBytes, this.#madeMs] = [0, 0, 0, 0];
     this.#tried = false;
   }
+}
+
+function isMost(looks: Readonly<Record<Bottleneck, number>>, bottleneck: Bottleneck): boolean {
+  return looks[bottleneck] * 2 > looks.link + looks.receiver + looks.sender;
 }

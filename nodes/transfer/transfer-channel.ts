@@ -343,7 +343,7 @@ export class TransferChannel {
         return this.#open(action.request);
       case "produce":
         return this.#work(action, async ({ sent }) => {
-          const unit = await sent!.next();
+          const unit = await sent!.next(action.bottleneck);
           const made = unit === undefined ? undefined : { ...unit, body: bodyOf(unit) };
           return () => {
             this.#transfers.sender.produced(action.transfer, action.run, made);

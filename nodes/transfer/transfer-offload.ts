@@ -200,7 +200,8 @@ export class TransferOffload implements Offload {
   #grant(receiving: Receiving, granted: number | undefined): void {
     if (granted === undefined) return;
     const { transfer, credit } = receiving;
-    const head = encodeTransfer({ kind: TransferKind.FILE_CREDIT, transfer, run: credit.run, granted });
+    const said = { transfer, run: credit.run, granted, waiting: credit.waiting };
+    const head = encodeTransfer({ kind: TransferKind.FILE_CREDIT, ...said });
     receiving.sentBytes += RECORD_BYTES + head.byteLength;
     this.#untold.add(receiving);
     this.#context.send(TransferKind.FILE_CREDIT, head);

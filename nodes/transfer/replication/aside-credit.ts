@@ -11,6 +11,7 @@ export class AsideCredit {
   /** What the receiver has granted, knowing of so many bytes of messages that were placed aside. */
   #granted = 0;
   #known = 0;
+  #waiting = 0;
   /** What those cost in all, and what was granted to the peer. */
   #placed = 0;
   #told = 0;
@@ -25,15 +26,20 @@ export class AsideCredit {
     return this.#told;
   }
 
+  /** What waits to be placed where the receiver does that itself, in bytes, as it said last. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /**
    * The receiver grants more, or is about to ask for a new run. Returns what is to be granted to the peer, in bytes since the run's
    * beginning; undefined for nothing.
    */
-  grantedBy({ run, granted, window, aside }: Omit<Grant, "transfer">): number | undefined {
+  grantedBy({ run, granted, window, aside, waiting }: Omit<Grant, "transfer">): number | undefined {
     if (run < this.#run) return undefined;
     // What is asked for says itself how much may come.
     if (run > this.#run) [this.#run, this.#placed, this.#told] = [run, 0, granted];
-    [this.#granted, this.#window, this.#known] = [granted, window, aside];
+    [this.#granted, this.#window, this.#known, this.#waiting] = [granted, window, aside, waiting];
     return this.#next();
   }
 

@@ -132,10 +132,12 @@ export interface FileComplete extends OfTransfer {
   readonly answered: number;
 }
 
-/** All bytes that the run may have cost, since its beginning. */
 export interface FileCredit extends OfTransfer {
   readonly kind: typeof TransferKind.FILE_CREDIT;
+  /** All bytes that the run may have cost, since its beginning. */
   readonly granted: number;
+  /** What those messages cost that have come, and are not placed yet. */
+  readonly waiting: number;
 }
 
 /** Chunks that came with wrong bytes, or not at all. */
@@ -241,7 +243,7 @@ const SCHEMAS: ReadonlyMap<number, v.GenericSchema<unknown, Omit<TransferMessage
     v.object({ transfer, run, number, form: v.picklist(Object.values(DataForm)), packets }),
   ],
   [TransferKind.FILE_COMPLETE, v.object({ transfer, run, messages: count, bytes: count, answered: count })],
-  [TransferKind.FILE_CREDIT, v.object({ transfer, run, granted: count })],
+  [TransferKind.FILE_CREDIT, v.object({ transfer, run, granted: count, waiting: v.optional(count, 0) })],
   [
     TransferKind.FILE_WRONG,
     v.object({ transfer, run, complaint: number, refs: v.pipe(refs(TRANSFER_COMPLAINT_REFS_MAX), some) }),

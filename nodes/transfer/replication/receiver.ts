@@ -90,6 +90,8 @@ export interface Grant {
   readonly window: number;
   /** What those messages of the run have cost that were placed aside, as far as it is known here. */
   readonly aside: number;
+  /** What those cost that have come here, and are not placed yet. */
+  readonly waiting: number;
 }
 
 /** A message that was placed aside. */
@@ -452,7 +454,7 @@ export class FileReceiver<Body> {
     const granted = this.#received - this.#heldBytes + this.#window;
     if (granted - this.#granted < this.#window / TRANSFER_GRANTS_PER_WINDOW) return;
     this.#granted = granted;
-    const said = { transfer: this.transfer, run: this.#run, granted };
+    const said = { transfer: this.transfer, run: this.#run, granted, waiting: this.#heldBytes };
     const grant = this.#grantNow();
     this.#emit({ kind: "reply", message: { kind: TransferKind.FILE_CREDIT, ...said }, grant });
   }
@@ -464,6 +466,7 @@ export class FileReceiver<Body> {
       granted: this.#granted,
       window: this.#window,
       aside: this.#aside,
+      waiting: this.#heldBytes,
     };
   }
 

@@ -13,6 +13,7 @@ import {
   TRANSFER_AHEAD_BYTES,
   TRANSFER_COMPLAINTS_REFS_MAX,
   TRANSFER_COMPLAINT_REFS_MAX,
+  TRANSFER_BOTTLENECK_SHARE,
   TRANSFER_CREDIT_BYTES_MAX,
   TRANSFER_PACKET_BYTES,
   TRANSFER_QUEUE_BYTES_MAX,
@@ -54,11 +55,19 @@ export interface SentRoot {
   readonly bodyBytes?: number;
 }
 
+/** What takes the time, as far as credit says it: much of it is unused, or waits at the receiver to be placed, or neither. */
+export type Bottleneck = "sender" | "receiver" | "link";
+
 export type SenderAction<Body> =
   /** Find the root and begin to walk it: `opened` or `failed`. A walk of that transfer that is there is given up. */
   | { readonly kind: "open"; readonly request: FileRequest }
   /** The next of what the receiver lacks: `produced` or `failed`. */
-  | { readonly kind: "produce"; readonly transfer: number; readonly run: number }
+  | {
+      readonly kind: "produce";
+      readonly transfer: number;
+      readonly run: number;
+      readonly bottleneck: Bottleneck;
+    }
   /** Verify these chunks here, mend them where that can be, and pack the first of them without a base: `reread`. */
   | {
       readonly kind: "reread";
@@ -113,6 +122,8 @@ interface Sending<Body> {
   isExhausted: boolean;
   ready: DataUnit<Body> | undefined;
   granted: number;
+  /** What waits at the receiver to be placed. */
+  waiting: number;
   spent: number;
   /** The oldest first. */
   ahead: Ahead[];
@@ -204,6 +215,7 @@ export class TransferSender<Body> {
         if (message.granted - sending.spent > TRANSFER_CREDIT_BYTES_MAX)
           throw invalidTransfer("too much credit");
         sending.granted = Math.max(sending.granted, message.granted);
+        sending.waiting = message.waiting;
         this.#catchUp(sending, sending.granted);
         return this.#pump();
       case TransferKind.FILE_WRONG:
@@ -288,6 +300,7 @@ export class TransferSender<Body> {
       isExhausted: false,
       ready: undefined,
       granted: 0,
+      waiting: 0,
       spent: 0,
       ahead: [],
       messages: 0,
@@ -310,6 +323,7 @@ export class TransferSender<Body> {
     sending.ready = undefined;
     this.#dropAhead(sending);
     sending.granted = request.credit;
+    sending.waiting = 0;
     sending.spent = 0;
     sending.messages = 0;
     sending.complaint = 0;
@@ -423,7 +437,7 @@ export class TransferSender<Body> {
     if (!this.#hasRoom(sending, sending.messageBytes)) return;
     if (this.readyBytes + MESSAGE_BYTES_MAX > TRANSFER_READY_BYTES_MAX) return;
     sending.isReading = true;
-    if (wrong.length === 0) this.#emit({ kind: "produce", transfer, run });
+    if (wrong.length === 0) this.#emit({ kind: "produce", transfer, run, bottleneck: bottleneckOf(sending) });
     else this.#emit({ kind: "reread", transfer, run, refs: wrong.slice(0, TRANSFER_COMPLAINT_REFS_MAX) });
   }
 
@@ -444,6 +458,12 @@ export class TransferSender<Body> {
     this.#emit({ kind: "sent", transfer, stats, error });
     this.#pump();
   }
+}
+
+function bottleneckOf<Body>({ request, granted, spent, waiting }: Sending<Body>): Bottleneck {
+  const much = request!.credit * TRANSFER_BOTTLENECK_SHARE;
+  if (waiting >= much) return "receiver";
+  return granted - spent >= much ? "sender" : "link";
 }
 
 function gateOf<Body>({ transfer, request, granted }: Sending<Body>, at: number): Gate {

@@ -380,7 +380,7 @@ describe("a file that is received from somebody who means harm", () => {
       200_000,
       (unit) => (units.push(unit), unit),
     )({ root: other } as never, new AbortController().signal);
-    await opened.sent.next();
+    await opened.sent.next("link");
     await from("foreign", (unit, _source, number) => (number === 2 ? units[0]! : unit));
     expect(sha256(contentOf("foreign"))).toEqual(sha256(bytes));
   });

@@ -82,7 +82,7 @@ class World {
   }
 
   grant(granted: number, aside = 0, run = 1): void {
-    this.say({ kind: "grant", transfer: 1, run, granted, window: WINDOW, aside });
+    this.say({ kind: "grant", transfer: 1, run, granted, window: WINDOW, aside, waiting: 0 });
   }
 
   /** A message of one chunk. Whether it was dealt with. */
@@ -246,7 +246,13 @@ describe("credit", () => {
     expect([message(1, 100), message(2, 200)].map((sent) => world.offload.holds(sent))).toEqual([true, true]);
     expect(world.offload.holds({ ...message(3, 0), held: undefined })).toBe(false);
     expect(world.passed.map(({ id }) => id)).toEqual([1]);
-    const head = encodeTransfer({ kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 200 });
+    const head = encodeTransfer({
+      kind: TransferKind.FILE_CREDIT,
+      transfer: 1,
+      run: 1,
+      granted: 200,
+      waiting: 0,
+    });
     const credit = { type: TransferKind.FILE_CREDIT, head, body: new Uint8Array(0) };
     expect(world.offload.received(credit)).toBe(false);
     expect(world.passed.map(({ id }) => id)).toEqual([1, 2]);

@@ -9,7 +9,7 @@ const LEAST = WINDOW / TRANSFER_GRANTS_PER_WINDOW;
 
 function begun(): AsideCredit {
   const credit = new AsideCredit();
-  expect(credit.grantedBy({ run: 1, granted: WINDOW, window: WINDOW, aside: 0 })).toBeUndefined();
+  expect(credit.grantedBy({ run: 1, granted: WINDOW, window: WINDOW, aside: 0, waiting: 0 })).toBeUndefined();
   return credit;
 }
 
@@ -17,7 +17,9 @@ describe("credit", () => {
   test("begins with what is asked for", () => {
     const credit = new AsideCredit();
     expect([credit.run, credit.granted]).toEqual([0, 0]);
-    expect(credit.grantedBy({ run: 3, granted: WINDOW, window: WINDOW, aside: 0 })).toBeUndefined();
+    expect(
+      credit.grantedBy({ run: 3, granted: WINDOW, window: WINDOW, aside: 0, waiting: 0 }),
+    ).toBeUndefined();
     expect([credit.run, credit.granted]).toEqual([3, WINDOW]);
   });
 
@@ -34,7 +36,7 @@ describe("credit", () => {
     const credit = begun();
     credit.placed(2 * LEAST);
     // It has heard of half of it, and has placed something else.
-    const grant = { run: 1, granted: WINDOW + 3 * LEAST, window: WINDOW, aside: LEAST };
+    const grant = { run: 1, granted: WINDOW + 3 * LEAST, window: WINDOW, aside: LEAST, waiting: 0 };
     expect(credit.grantedBy(grant)).toBe(WINDOW + 4 * LEAST);
     // And of all of it.
     expect(credit.grantedBy({ ...grant, granted: WINDOW + 4 * LEAST, aside: 2 * LEAST })).toBeUndefined();
@@ -43,7 +45,7 @@ describe("credit", () => {
   test("grows with the window", () => {
     const credit = begun();
     credit.placed(LEAST / 2);
-    const grant = { run: 1, granted: 3 * WINDOW, window: 3 * WINDOW, aside: 0 };
+    const grant = { run: 1, granted: 3 * WINDOW, window: 3 * WINDOW, aside: 0, waiting: 0 };
     expect(credit.grantedBy(grant)).toBe(3 * WINDOW + LEAST / 2);
     expect(credit.placed(2 * LEAST)).toBeUndefined();
     expect(credit.placed(LEAST)).toBe(3 * WINDOW + 3.5 * LEAST);
@@ -52,10 +54,12 @@ describe("credit", () => {
   test("of a new run has nothing of the one before, of which nothing is heard any more", () => {
     const credit = begun();
     credit.placed(3 * LEAST);
-    expect(credit.grantedBy({ run: 2, granted: WINDOW, window: WINDOW, aside: 0 })).toBeUndefined();
+    expect(
+      credit.grantedBy({ run: 2, granted: WINDOW, window: WINDOW, aside: 0, waiting: 0 }),
+    ).toBeUndefined();
     expect([credit.run, credit.granted]).toEqual([2, WINDOW]);
     expect(
-      credit.grantedBy({ run: 1, granted: 9 * WINDOW, window: WINDOW, aside: 3 * LEAST }),
+      credit.grantedBy({ run: 1, granted: 9 * WINDOW, window: WINDOW, aside: 3 * LEAST, waiting: 0 }),
     ).toBeUndefined();
     expect([credit.run, credit.granted]).toEqual([2, WINDOW]);
     expect(credit.placed(LEAST)).toBe(WINDOW + LEAST);
@@ -76,7 +80,7 @@ describe("credit", () => {
       };
       const receive = (): void => {
         const grant = grants.shift();
-        if (grant !== undefined) tell(credit.grantedBy({ run: 1, window: WINDOW, ...grant }));
+        if (grant !== undefined) tell(credit.grantedBy({ run: 1, window: WINDOW, waiting: 0, ...grant }));
       };
       for (let step = 0; step < 60; step++) {
         const cost = random.integer(1, LEAST);

@@ -101,6 +101,7 @@ describe("what was placed aside", () => {
       granted: WINDOW + count * COST,
       window: WINDOW,
       aside: count * COST,
+      waiting: 0,
     });
   });
 

@@ -265,11 +265,39 @@ describe("a sender", () => {
     expect(heldOf(granted).length).toBe(
       Math.floor((granted + TRANSFER_AHEAD_BYTES) / cost) - Math.floor(granted / cost),
     );
-    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 4 * MIB });
+    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 4 * MIB, waiting: 0 });
     for (const _ of heldOf(granted).filter(({ at }) => at <= 4 * MIB)) hub.sender.left(cost);
     run();
     expect(gates.length).toBe(Math.floor((4 * MIB + TRANSFER_AHEAD_BYTES) / cost));
     expect(gates.map(({ at }) => at)).toEqual(gates.map((_, index) => (index + 1) * cost));
+  });
+
+  test("says what takes the time when the next message is to be made", () => {
+    const hub = sending();
+    const said: string[] = [];
+    const run = (): void => {
+      for (let actions = hub.takeActions(); actions.length > 0; actions = hub.takeActions())
+        for (const action of actions) {
+          if (action.kind === "send") hub.sender.left(action.cost);
+          if (action.kind !== "produce") continue;
+          said.push(action.bottleneck);
+          hub.sender.produced(1, 1, unit(700_000));
+        }
+    };
+    run();
+    const granted = (count: number, waiting: number): readonly string[] => {
+      said.length = 0;
+      say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: count * MIB, waiting });
+      run();
+      return said;
+    };
+    // None is unused but at the beginning.
+    expect(said.slice(0, 2)).toEqual(["sender", "sender"]);
+    expect(said.slice(2)).not.toContain("sender");
+    expect(new Set(granted(3, 0))).toEqual(new Set(["link"]));
+    expect(new Set(granted(4, 1.5 * MIB))).toEqual(new Set(["receiver"]));
+    expect(granted(9, 0)[0]).toBe("sender");
+    expect(granted(10, 100).at(-1)).toBe("link");
   });
 
   test("counts what was granted, and not what it made ahead and never sent", () => {
@@ -289,7 +317,13 @@ describe("a sender", () => {
     expect(stats).toMatchObject({ messages: first, chunks: first, plainBytes: first * 1_400_000 });
     const each = (stats.sentBytes - first * 700_000) / first;
     expect(each).toBeLessThan(300);
-    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: (first + 1) * cost });
+    say(hub, {
+      kind: TransferKind.FILE_CREDIT,
+      transfer: 1,
+      run: 1,
+      granted: (first + 1) * cost,
+      waiting: 0,
+    });
     run(1);
     expect(stats.messages).toBe(first + 1);
     // Asked for again, it has nothing of what it made ahead.
@@ -371,10 +405,21 @@ describe("a sender", () => {
     ],
     [
       "too much credit",
-      [{ kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: TRANSFER_CREDIT_BYTES_MAX + 1 }],
+      [
+        {
+          kind: TransferKind.FILE_CREDIT,
+          transfer: 1,
+          run: 1,
+          granted: TRANSFER_CREDIT_BYTES_MAX + 1,
+          waiting: 0,
+        },
+      ],
     ],
     ["a number of this side", [request(1, 2)]],
-    ["a transfer that never was", [{ kind: TransferKind.FILE_CREDIT, transfer: 3, run: 1, granted: 1 }]],
+    [
+      "a transfer that never was",
+      [{ kind: TransferKind.FILE_CREDIT, transfer: 3, run: 1, granted: 1, waiting: 0 }],
+    ],
     ["what senders say", [START]],
     [
       "an offer under a number that was used",
@@ -395,7 +440,7 @@ describe("a sender", () => {
     const hub = sending();
     say(hub, { kind: TransferKind.FILE_END, transfer: 1, run: 1, isDone: false });
     expect(heard(hub).actions.at(-1)).toMatchObject({ kind: "sent", error: { code: "PFS_CANCELLED" } });
-    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 1 });
+    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 1, waiting: 0 });
     say(hub, request(2));
     hub.sender.produced(1, 1, unit(1));
     expect(heard(hub)).toEqual({ said: [], actions: [] });
