@@ -14,6 +14,7 @@ import {
   PROGRAMS_PER_LINK_MAX,
   PUTS_PER_LINK_MAX,
   REFS_PER_REQUEST_MAX,
+  TRANSFER_BASES_MAX,
   REFS_PER_WANT_MAX,
 } from "../../../nodes/limits.ts";
 import { RemoteStore } from "../../../nodes/remote/remote-store.ts";
@@ -97,6 +98,26 @@ describe("a client that", () => {
       "PFS_MESSAGE_INVALID",
     ],
     ["wants chunks without saying whose", { type: FILE_REQUEST, chunks: refsOf(1) }, "PFS_META_INVALID"],
+    [
+      "asks what nothing costs",
+      { type: FILE_REQUEST, meta: { here: false, cost: true } },
+      "PFS_MESSAGE_INVALID",
+    ],
+    [
+      "asks what it costs against too many",
+      { type: FILE_REQUEST, meta: { here: false, cost: true }, chunks: refsOf(2 + TRANSFER_BASES_MAX) },
+      "PFS_MESSAGE_INVALID",
+    ],
+    [
+      "asks what costs that is nowhere",
+      { type: FILE_REQUEST, meta: { here: false, cost: true }, chunks: refsOf(2) },
+      "PFS_CHUNK_MISSING",
+    ],
+    [
+      "asks what a thing is that is no question",
+      { type: FILE_REQUEST, meta: { here: false, cost: "much" }, chunks: refsOf(1) },
+      "PFS_META_INVALID",
+    ],
     ["stores bytes under another ref", stored(lie), "PFS_CHUNK_DAMAGED"],
     ["stores fewer bytes than it says", stored(sha256(bytes), { length: 101 }), "PFS_CHUNK_BATCH_INVALID"],
     [
