@@ -225,6 +225,8 @@ export const TRANSFER_ROWS_MAX = 1024;
 /** Chunks whose places in files are looked up together, and those that are read together where they have none. */
 export const TRANSFER_PLACES = 128;
 export const TRANSFER_READ_CHUNKS = 16;
+/** Chunks of a file that lie where they are sent from, of which nobody looks whether they are smaller compressed: some tens of MiB, at most. */
+export const TRANSFER_UNREAD_CHUNKS_MAX = 512;
 /** What may be on its way to a receiver: of short files (the largest message fits), of each thousand bytes, and at most. */
 export const TRANSFER_CREDIT_BYTES_MIN: number = 2 * 1024 * 1024;
 export const TRANSFER_CREDIT_PER_MILLE = 2;

@@ -13,6 +13,8 @@ import type {
   ChunkSource,
   StoredChunk,
   StoredFormStore,
+  ChunkRanges,
+  PlainPlaces,
   StoredPlaces,
 } from "../../runtime/contracts/chunks.ts";
 import { readEach, readOwn } from "../../runtime/read-each.ts";
@@ -29,6 +31,7 @@ import {
   TRANSFER_PATCH_BYTES,
   TRANSFER_PLACES,
   TRANSFER_READ_CHUNKS,
+  TRANSFER_UNREAD_CHUNKS_MAX,
   TRANSFER_ROWS_MAX,
 } from "../limits.ts";
 import type { FileRanges } from "../wire/bulk/dialing.ts";
@@ -39,9 +42,13 @@ import type { Bottleneck, DataUnit, Reread } from "./replication/sender.ts";
 import { SolidPace } from "./solid-pace.ts";
 import type { SolidCost } from "./solid-pace.ts";
 
-/** Where a root comes from. Those that keep chunks say how, so that they can go as they are. */
+/** Where a root comes from. Those that keep chunks say how, so that they can go as they are; and files where they lie. */
 export interface SentSource
-  extends ChunkSource, Partial<ChunkPlaces>, Partial<Pick<StoredFormStore, "readStored">> {}
+  extends
+    ChunkSource,
+    Partial<ChunkPlaces>,
+    Partial<PlainPlaces>,
+    Partial<Pick<StoredFormStore, "readStored">> {}
 
 /** Bytes, or where they stand. */
 export type SentBody = Uint8Array | FileRanges;
@@ -87,6 +94,9 @@ export class SentRoot {
   #packed: readonly Ref[] = [];
   /** Some of those have no place on a disk. */
   #areScattered = false;
+  /** So many chunks are not worth reading before they are sent, since those before them were no smaller compressed; and so many the next time. */
+  #unread = 0;
+  #unreadNext = TRANSFER_READ_CHUNKS;
   readonly #now: () => number;
   readonly #pace: SolidPace;
   /** Chunks that are being compressed together, in order. */
@@ -169,10 +179,32 @@ export class SentRoot {
       refs = refs.slice(0, TRANSFER_READ_CHUNKS);
       places = await this.#placesOf(refs);
     }
+    let ranges: ChunkRanges | undefined = places;
+    if (ranges === undefined && this.#unread > 0) {
+      const some = this.#left.slice(0, Math.min(this.#unread, TRANSFER_PLACES));
+      ranges = this.#source.plainPlaces?.(some);
+      if (ranges !== undefined) refs = some;
+    }
     this.#left = this.#left.slice(refs.length);
     this.#packed = refs;
-    if (places !== undefined) this.#ready = this.#unitsAt(refs, places);
-    else this.#ready = this.#units(refs, await this.#read(refs));
+    if (ranges === undefined) {
+      const chunks = await this.#read(refs);
+      this.#ready = this.#units(refs, chunks);
+      this.#foundOut(chunks);
+    } else {
+      this.#ready = this.#unitsAt(refs, ranges);
+      this.#unread = Math.max(0, this.#unread - refs.length);
+    }
+  }
+
+  /** Where none of many chunks is smaller compressed, many more need not be read to know it, and twice as many the next time. */
+  #foundOut(chunks: readonly StoredChunk[]): void {
+    const isPlain =
+      chunks.length === TRANSFER_READ_CHUNKS && chunks.every(({ codec }) => codec === Codec.plain);
+    this.#unread = isPlain ? this.#unreadNext : 0;
+    this.#unreadNext = isPlain
+      ? Math.min(this.#unreadNext * 2, TRANSFER_UNREAD_CHUNKS_MAX)
+      : TRANSFER_READ_CHUNKS;
   }
 
   /**
@@ -293,7 +325,7 @@ export class SentRoot {
   }
 
   /** Messages whose bodies are read where they stand. */
-  #unitsAt(refs: readonly Ref[], { files, file, offset, ...rows }: StoredPlaces): SentUnit[] {
+  #unitsAt(refs: readonly Ref[], { files, file, offset, ...rows }: ChunkRanges): SentUnit[] {
     const all: StoredRows = { ...rows, refs: Buffer.concat(refs) };
     return this.#split(rows.storedBytes).map(([from, end]) => {
       const bytes = rows.storedBytes.slice(from, end);

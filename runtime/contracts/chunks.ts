@@ -31,11 +31,10 @@ export interface ChunkSizes {
   sizes(refs: Uint8Array): Promise<Float64Array>;
 }
 
-/** Where chunks stand on this machine's disk, for whoever reads many of them without a copy. All lists have a row for each. */
-export interface StoredPlaces {
-  readonly files: readonly string[];
-  /** One number for file and place: nothing else ever stands there. */
-  readonly place: Float64Array;
+/** Where chunks are on this machine's disk, for whoever reads many of them without a copy. All lists have a row for each. */
+export interface ChunkRanges {
+  /** By their paths; or by their descriptors, which stay open as long as whoever says so. */
+  readonly files: readonly (string | number)[];
   /** Which of the files, and where in it the chunk's bytes begin as they are kept. */
   readonly file: Uint32Array;
   readonly offset: Float64Array;
@@ -45,12 +44,27 @@ export interface StoredPlaces {
   readonly codec: Uint8Array;
 }
 
+/** Those in a store. */
+export interface StoredPlaces extends ChunkRanges {
+  readonly files: readonly string[];
+  /** One number for file and place: nothing else ever stands there. */
+  readonly place: Float64Array;
+}
+
 export interface ChunkPlaces {
   /**
    * Where the chunks of these refs stand, n × 32 bytes; undefined where one of them is not here, or is damaged. What stands
    * there is not verified, and gc may move it: files keep their bytes as long as they are there.
    */
   places(refs: Uint8Array): Promise<StoredPlaces | undefined>;
+}
+
+export interface PlainPlaces {
+  /**
+   * Where the chunks of these refs lie as they are, in files that may have changed since; undefined where one of them has no such place.
+   * What is read there is to be verified.
+   */
+  plainPlaces(refs: readonly Ref[]): ChunkRanges | undefined;
 }
 
 /** Pieces of chunks and where they belong in a file: all lists have a row for each. */

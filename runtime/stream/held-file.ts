@@ -5,6 +5,7 @@
  */
 import { constants, open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { Codec } from "../../packets/codec.ts";
 import { isRefOf, refKey, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
@@ -14,7 +15,7 @@ import { StoreError, StoreErrorCode, StreamError, StreamErrorCode } from "../err
 import { HELD_FILE_BYTES_MAX, HELD_READ_BYTES, TURN_STEP_PACKETS } from "../limits.ts";
 import { readEach } from "../read-each.ts";
 import { turnOver } from "../turns.ts";
-import type { ChunkSource } from "../contracts/chunks.ts";
+import type { ChunkRanges, ChunkSource, PlainPlaces } from "../contracts/chunks.ts";
 import { HashingSink } from "./hashing-sink.ts";
 import { ingest } from "./ingest.ts";
 import type { Ingested } from "./ingest.ts";
@@ -35,7 +36,7 @@ interface Place {
   readonly length: number;
 }
 
-export class HeldFile implements ChunkSource, AsyncDisposable {
+export class HeldFile implements ChunkSource, PlainPlaces, AsyncDisposable {
   readonly root: Ref;
   /** Bytes that the root yields, packets of all its streams, and chunks with them, one that repeats counted each time. */
   readonly length: number;
@@ -129,6 +130,20 @@ export class HeldFile implements ChunkSource, AsyncDisposable {
     return (await Promise.all(runs)).flat();
   }
 
+  plainPlaces(refs: readonly Ref[]): ChunkRanges | undefined {
+    const offset = new Float64Array(refs.length);
+    const bytes = new Uint32Array(refs.length);
+    for (const [row, ref] of refs.entries()) {
+      const place = this.#places.get(refKey(ref));
+      if (place === undefined) return undefined;
+      offset[row] = place.at;
+      bytes[row] = place.length;
+    }
+    const codec = new Uint8Array(refs.length).fill(Codec.plain);
+    const file = new Uint32Array(refs.length);
+    return { files: [this.#file.fd], file, offset, storedBytes: bytes, plainBytes: bytes, codec };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
   }
@@ -200,7 +215,7 @@ export class HeldFiles implements AsyncDisposable {
   }
 
   /** A source that reads from the files what they have, and the rest from `source`. */
-  before(source: ChunkSource): ChunkSource {
+  before(source: ChunkSource): ChunkSource & PlainPlaces {
     return heldBefore(this.files, source);
   }
 
@@ -210,8 +225,15 @@ export class HeldFiles implements AsyncDisposable {
 }
 
 /** A source that reads from the files what they have, as long as they have it, and the rest from `source`. */
-export function heldBefore(files: readonly HeldFile[], source: ChunkSource): ChunkSource {
+export function heldBefore(files: readonly HeldFile[], source: ChunkSource): ChunkSource & PlainPlaces {
   return {
+    plainPlaces: (refs) => {
+      for (const file of files) {
+        const places = file.plainPlaces(refs);
+        if (places !== undefined) return places;
+      }
+      return undefined;
+    },
     read: async (refs, signal) => {
       signal?.throwIfAborted();
       const found: (Uint8Array | undefined)[] = refs.map(() => undefined);

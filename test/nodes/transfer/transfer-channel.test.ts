@@ -1,3 +1,5 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Chunker } from "../../../packets/chunker.ts";
 import { refAt, refToHex, sha256 } from "../../../packets/digest.ts";
@@ -13,8 +15,10 @@ import { TransferChannel } from "../../../nodes/transfer/transfer-channel.ts";
 import type { TransferChannelOptions, TransferProgress } from "../../../nodes/transfer/transfer-channel.ts";
 import type { BulkChannel, BulkHandler } from "../../../nodes/wire/bulk/dialing.ts";
 import type { StoredPlaces } from "../../../runtime/contracts/chunks.ts";
+import { HeldFile } from "../../../runtime/stream/held-file.ts";
 import { seededBytes } from "../../packets/seed.ts";
 import { ShelfSource } from "../../runtime/stream/shelf-source.ts";
+import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { openBulkNetwork } from "../wire/bulk/bulk-network.ts";
 import type { BulkNetwork } from "../wire/bulk/bulk-network.ts";
 
@@ -209,6 +213,39 @@ describe("transfers over bulk channels", () => {
     expect(far.ended).toBeUndefined();
   });
 
+  test("are over when nothing of their file is read any more", async () => {
+    const hub = new Shelves();
+    const bytes = seededBytes("held", 6_000_000);
+    await using directory = await temporaryDirectory();
+    const path = join(directory.path, "file");
+    await writeFile(path, bytes);
+    await using held = await HeldFile.open(path);
+    const { near, far } = await bulk.open();
+    const here = new Shelves();
+    const stop = new AbortController();
+    here.onKept = () => stop.abort(new Error("enough"));
+    const offered = (): Promise<{ store: ReceivingStore }> => Promise.resolve({ store: here });
+    new TransferChannel(far, { isDialer: false, open: opener(hub, () => 0), offered });
+    const { root, length } = held;
+    const open: TransferChannelOptions["open"] = async (_request, signal) => ({
+      info: { root, length, isResumed: false },
+      sent: new SentRoot(held, { root, length, signal }),
+    });
+    const slow = withSlowSends(near);
+    const client = new TransferChannel(slow.channel, { isDialer: true, open });
+    const ended: string[] = [];
+    const sending = client
+      .send({ root, length, open, signal: stop.signal })
+      .catch((error: Error) => void ended.push(error.message));
+    while (!stop.signal.aborted || slow.fromFile === 0)
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    for (let looks = 0; looks < 5; looks++) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(ended).toEqual([]);
+    slow.settle();
+    await sending;
+    expect(ended).toEqual(["enough"]);
+  });
+
   test("begin again where nothing comes", async () => {
     const [hub, here] = [new Shelves(), new Shelves()];
     const bytes = seededBytes("silent", 3_000_000);
@@ -265,6 +302,29 @@ function withoutTheFirst(channel: BulkChannel): BulkChannel {
       return typeof value === "function" ? (value.bind(channel) as unknown) : value;
     },
   });
+}
+
+/** A channel of which nobody hears that messages have left before `settle`. */
+function withSlowSends(channel: BulkChannel): { channel: BulkChannel; fromFile: number; settle: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const slow = {
+    fromFile: 0,
+    settle: resolve,
+    channel: new Proxy(channel, {
+      get: (_, key) => {
+        const value: unknown = key === "send" ? send : Reflect.get(channel, key);
+        return typeof value === "function" ? (value.bind(channel) as unknown) : value;
+      },
+    }),
+  };
+  async function send(message: Parameters<BulkChannel["send"]>[0]): Promise<void> {
+    const isFromFile = message.body !== undefined && !(message.body instanceof Uint8Array);
+    if (isFromFile) slow.fromFile++;
+    await channel.send(message);
+    // The others have to be known, or no more of them would be made.
+    if (isFromFile) await promise;
+  }
+  return slow;
 }
 
 test("chunks that nobody asked for are not kept", async () => {

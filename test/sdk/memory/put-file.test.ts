@@ -1,4 +1,5 @@
 /** Files that clients put at hubs: little is sent of what is like something there, and what was remembered wrongly costs nothing but time. */
+import { writeFileSync } from "node:fs";
 import { readFile, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -173,6 +174,27 @@ test("a file that changes while it is put is not put", async () => {
     },
   );
   await expect(putting).rejects.toMatchObject({ code: "PFS_INPUT_CHANGED" });
+  await expect(pfs.stat("file")).rejects.toMatchObject({ code: "PFS_NOT_FOUND" });
+});
+
+test("nor one that changes while it is sent, of which chunks are read where they lie", async () => {
+  await using at = await world();
+  await writeFile(at.file, randomBytes("file", 30 * MIB));
+  const pfs = await at.client({ bytesMax: 0 });
+  let isChanged = false;
+  const putting = pfs.put(
+    { path: at.file },
+    {
+      name: "file",
+      onProgress: (_, step) => {
+        if (isChanged || step?.doing !== "sending" || step.bytes < 6 * MIB) return;
+        isChanged = true;
+        writeFileSync(at.file, randomBytes("other", 30 * MIB));
+      },
+    },
+  );
+  await expect(putting).rejects.toMatchObject({ code: "PFS_INPUT_CHANGED" });
+  expect(isChanged).toBe(true);
   await expect(pfs.stat("file")).rejects.toMatchObject({ code: "PFS_NOT_FOUND" });
 });
 
