@@ -4,7 +4,7 @@
 import { builtFile, requireFile, whyTooOld } from "./built.mjs";
 
 /** Commands that people wait for most, and that end: what V8 compiles for each of them is kept for the next. */
-const OFTEN = ["put", "get", "cat", "ls", "stat", "rm", "run"];
+const OFTEN = ["put", "get", "sync", "cat", "ls", "stat", "rm", "run"];
 /** One in so many of them, by its number, adds what it compiled: the first did not call all that others do. */
 const ADDS_EACH = 32;
 
