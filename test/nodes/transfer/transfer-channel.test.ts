@@ -19,6 +19,7 @@ import { HeldFile } from "../../../runtime/stream/held-file.ts";
 import { seededBytes } from "../../packets/seed.ts";
 import { ShelfSource } from "../../runtime/stream/shelf-source.ts";
 import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { until } from "../../suites/until.ts";
 import { openBulkNetwork } from "../wire/bulk/bulk-network.ts";
 import type { BulkNetwork } from "../wire/bulk/bulk-network.ts";
 
@@ -31,7 +32,7 @@ class Shelves implements ReceivingStore {
   readonly source: ShelfSource = new ShelfSource();
   kept = 0;
   /** Called with the chunks that came so far. */
-  onKept: (kept: number) => void = () => {};
+  onKept: (kept: number) => unknown = () => {};
 
   put(bytes: Uint8Array): Ref {
     const { shelf } = this.source;
@@ -223,7 +224,6 @@ describe("transfers over bulk channels", () => {
     const { near, far } = await bulk.open();
     const here = new Shelves();
     const stop = new AbortController();
-    here.onKept = () => stop.abort(new Error("enough"));
     const offered = (): Promise<{ store: ReceivingStore }> => Promise.resolve({ store: here });
     new TransferChannel(far, { isDialer: false, open: opener(hub, () => 0), offered });
     const { root, length } = held;
@@ -232,13 +232,13 @@ describe("transfers over bulk channels", () => {
       sent: new SentRoot(held, { root, length, signal }),
     });
     const slow = withSlowSends(near);
+    here.onKept = () => slow.fromFile > 0 && stop.abort(new Error("enough"));
     const client = new TransferChannel(slow.channel, { isDialer: true, open });
     const ended: string[] = [];
     const sending = client
       .send({ root, length, open, signal: stop.signal })
       .catch((error: Error) => void ended.push(error.message));
-    while (!stop.signal.aborted || slow.fromFile === 0)
-      await new Promise((resolve) => setTimeout(resolve, 5));
+    await until(() => stop.signal.aborted);
     for (let looks = 0; looks < 5; looks++) await new Promise((resolve) => setTimeout(resolve, 5));
     expect(ended).toEqual([]);
     slow.settle();
