@@ -10,11 +10,11 @@ import { PATCH_PART_BYTES_MAX } from "../../packets/limits.ts";
 import { PatchKind, SLOW_LINK_LEVEL, compressPart, writeChunkPatch } from "../../packets/patch.ts";
 import type {
   ChunkPlaces,
+  ChunkRanges,
   ChunkSource,
+  PlainPlaces,
   StoredChunk,
   StoredFormStore,
-  ChunkRanges,
-  PlainPlaces,
   StoredPlaces,
 } from "../../runtime/contracts/chunks.ts";
 import { readEach, readOwn } from "../../runtime/read-each.ts";
@@ -31,8 +31,8 @@ import {
   TRANSFER_PATCH_BYTES,
   TRANSFER_PLACES,
   TRANSFER_READ_CHUNKS,
-  TRANSFER_UNREAD_CHUNKS_MAX,
   TRANSFER_ROWS_MAX,
+  TRANSFER_UNREAD_CHUNKS_MAX,
 } from "../limits.ts";
 import type { FileRanges } from "../wire/bulk/dialing.ts";
 import type { ByteRanges } from "./replication/byte-ranges.ts";
@@ -97,6 +97,8 @@ export class SentRoot {
   /** So many chunks are not worth reading before they are sent, since those before them were no smaller compressed; and so many the next time. */
   #unread = 0;
   #unreadNext = TRANSFER_READ_CHUNKS;
+  /** Ends that its source's files are kept open. */
+  #letGo: (() => void) | undefined;
   readonly #now: () => number;
   readonly #pace: SolidPace;
   /** Chunks that are being compressed together, in order. */
@@ -162,6 +164,11 @@ export class SentRoot {
     }
   }
 
+  /** It is over, and nothing is read any more where its messages said that it stands. */
+  close(): void {
+    this.#letGo?.();
+  }
+
   /** The first of these chunks, read again, or that it is not here. */
   async reread([ref]: readonly Ref[]): Promise<Reread<SentBody>> {
     const [bytes] = await readEach(this.#source, [ref!], this.#signal);
@@ -179,22 +186,27 @@ export class SentRoot {
       refs = refs.slice(0, TRANSFER_READ_CHUNKS);
       places = await this.#placesOf(refs);
     }
-    let ranges: ChunkRanges | undefined = places;
-    if (ranges === undefined && this.#unread > 0) {
-      const some = this.#left.slice(0, Math.min(this.#unread, TRANSFER_PLACES));
-      ranges = this.#source.plainPlaces?.(some);
-      if (ranges !== undefined) refs = some;
+    if (places !== undefined) return this.#packAt(refs, places);
+    const unread = this.#left.slice(0, Math.min(this.#unread, TRANSFER_PLACES));
+    const lying = unread.length > 0 ? this.#source.plainPlaces?.(unread) : undefined;
+    if (lying !== undefined) {
+      // Whoever has closed it meanwhile does not hear of this any more.
+      this.#signal.throwIfAborted();
+      this.#letGo ??= this.#source.hold?.();
+      this.#unread -= unread.length;
+      return this.#packAt(unread, lying);
     }
     this.#left = this.#left.slice(refs.length);
     this.#packed = refs;
-    if (ranges === undefined) {
-      const chunks = await this.#read(refs);
-      this.#ready = this.#units(refs, chunks);
-      this.#foundOut(chunks);
-    } else {
-      this.#ready = this.#unitsAt(refs, ranges);
-      this.#unread = Math.max(0, this.#unread - refs.length);
-    }
+    const chunks = await this.#read(refs);
+    this.#ready = this.#units(refs, chunks);
+    this.#foundOut(chunks);
+  }
+
+  #packAt(refs: readonly Ref[], ranges: ChunkRanges): void {
+    this.#left = this.#left.slice(refs.length);
+    this.#packed = refs;
+    this.#ready = this.#unitsAt(refs, ranges);
   }
 
   /** Where none of many chunks is smaller compressed, many more need not be read to know it, and twice as many the next time. */

@@ -130,7 +130,7 @@ export class TransferChannel {
   readonly #receiving = new Map<number, Receiving>();
   readonly #offering = new Map<number, Offering>();
   /** Of each transfer, messages that the channel's thread reads where they stand, and what to call when there are none. */
-  readonly #reading = new Map<number, { messages: number; read: (() => void) | undefined }>();
+  readonly #reading = new Map<number, { messages: number; readonly read: (() => void)[] }>();
   /** What to call when the channel's thread has let go of the file of a transfer that is over. */
   readonly #releasing = new Map<number, () => void>();
   readonly #placing = new WorkPlaces(TRANSFER_PLACING_MAX);
@@ -178,35 +178,13 @@ export class TransferChannel {
         done: (stats, error) => {
           signal?.removeEventListener("abort", cancel);
           if (tally !== undefined) addStats(tally, stats);
-          this.#whenRead(transfer, () => {
-            if (error !== undefined)
-              return reject(signal?.aborted === true ? (signal.reason as Error) : error);
-            onProgress?.({ doneBytes: length, length });
-            resolve(stats);
-          });
+          if (error !== undefined) return reject(signal?.aborted === true ? (signal.reason as Error) : error);
+          onProgress?.({ doneBytes: length, length });
+          resolve(stats);
         },
       });
       this.#settle();
     });
-  }
-
-  /**
-   * Calls it when the channel's thread reads nothing of the transfer any more where it stands: once that file is closed, its descriptor may be
-   * another one's.
-   */
-  #whenRead(transfer: number, then: () => void): void {
-    const reading = this.#reading.get(transfer);
-    if (reading === undefined) return then();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    reading.read = resolve;
-    void Promise.race([promise, this.#channel.quiet]).then(then);
-  }
-
-  #isRead(transfer: number): void {
-    const reading = this.#reading.get(transfer);
-    if (reading === undefined || --reading.messages > 0) return;
-    this.#reading.delete(transfer);
-    reading.read?.();
   }
 
   async #wanted(options: ReceiveOptions): Promise<Wanted> {
@@ -411,11 +389,7 @@ export class TransferChannel {
     const sent = body?.out && { body: body.out, isVerified: true, fillsUnreadable: true };
     const message = { type, head, ...sent, ...(gate === undefined ? {} : { held: gate }) };
     const isReadThere = gate !== undefined && body?.out !== undefined && !(body.out instanceof Uint8Array);
-    if (isReadThere) {
-      const reading = this.#reading.get(gate.transfer) ?? { messages: 0, read: undefined };
-      reading.messages++;
-      this.#reading.set(gate.transfer, reading);
-    }
+    if (isReadThere) this.#reads(gate.transfer);
     this.#channel.send(message).then(
       () => {
         if (isReadThere) this.#isRead(gate.transfer);
@@ -493,6 +467,34 @@ export class TransferChannel {
     const sending = this.#sending.get(transfer);
     this.#sending.delete(transfer);
     sending?.stop.abort(OVER);
+    const sent = sending?.sent;
+    if (sent !== undefined) this.#whenRead(transfer, () => sent.close());
+  }
+
+  /** A message of the transfer is to be read by the channel's thread where it stands. */
+  #reads(transfer: number): void {
+    const reading = this.#reading.get(transfer);
+    if (reading !== undefined) reading.messages++;
+    else this.#reading.set(transfer, { messages: 1, read: [] });
+  }
+
+  #isRead(transfer: number): void {
+    const reading = this.#reading.get(transfer);
+    if (reading === undefined || --reading.messages > 0) return;
+    this.#reading.delete(transfer);
+    for (const read of reading.read) read();
+  }
+
+  /**
+   * Calls it when the channel's thread reads nothing of the transfer any more where it stands: once that file is closed, its descriptor may be
+   * another one's.
+   */
+  #whenRead(transfer: number, then: () => void): void {
+    const reading = this.#reading.get(transfer);
+    if (reading === undefined) return then();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    reading.read.push(resolve);
+    void Promise.race([promise, this.#channel.quiet]).then(then);
   }
 
   async #offered(offer: FileOffer): Promise<void> {

@@ -33,7 +33,7 @@ export interface ChunkSizes {
 
 /** Where chunks are on this machine's disk, for whoever reads many of them without a copy. All lists have a row for each. */
 export interface ChunkRanges {
-  /** By their paths; or by their descriptors, which stay open as long as whoever says so. */
+  /** By their paths; or by their descriptors, which stay open as long as they are held. */
   readonly files: readonly (string | number)[];
   /** Which of the files, and where in it the chunk's bytes begin as they are kept. */
   readonly file: Uint32Array;
@@ -65,6 +65,8 @@ export interface PlainPlaces {
    * What is read there is to be verified.
    */
   plainPlaces(refs: readonly Ref[]): ChunkRanges | undefined;
+  /** Keeps the descriptors open that it names, also when whoever opened them lets go. Returns what ends that. */
+  hold(): () => void;
 }
 
 /** Pieces of chunks and where they belong in a file: all lists have a row for each. */

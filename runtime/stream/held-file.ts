@@ -46,6 +46,9 @@ export class HeldFile implements ChunkSource, PlainPlaces, AsyncDisposable {
   /** By their keys: stream chunks, and where others are. */
   readonly #streams: ReadonlyMap<string, Uint8Array>;
   readonly #places: ReadonlyMap<string, Place>;
+  /** Those that read it by its descriptor. */
+  #holders = 0;
+  #isLeft = false;
 
   private constructor(
     file: FileHandle,
@@ -144,8 +147,25 @@ export class HeldFile implements ChunkSource, PlainPlaces, AsyncDisposable {
     return { files: [this.#file.fd], file, offset, storedBytes: bytes, plainBytes: bytes, codec };
   }
 
+  hold(): () => void {
+    this.#holders++;
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
+      this.#holders--;
+      if (this.#isLeft) void this.#closeUnlessHeld().catch(() => undefined);
+    };
+  }
+
+  /** It is closed when nobody holds it any more. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#file.close();
+    this.#isLeft = true;
+    await this.#closeUnlessHeld();
+  }
+
+  async #closeUnlessHeld(): Promise<void> {
+    if (this.#holders === 0) await this.#file.close();
   }
 
   /** The chunks from `index` on that stand one behind the other, or a stream. Throws PFS_CHUNK_MISSING. */
@@ -215,7 +235,7 @@ export class HeldFiles implements AsyncDisposable {
   }
 
   /** A source that reads from the files what they have, and the rest from `source`. */
-  before(source: ChunkSource): ChunkSource & PlainPlaces {
+  before(source: ChunkSource): ChunkSource {
     return heldBefore(this.files, source);
   }
 
@@ -233,6 +253,12 @@ export function heldBefore(files: readonly HeldFile[], source: ChunkSource): Chu
         if (places !== undefined) return places;
       }
       return undefined;
+    },
+    hold: () => {
+      const ends = files.map((file) => file.hold());
+      return () => {
+        for (const end of ends) end();
+      };
     },
     read: async (refs, signal) => {
       signal?.throwIfAborted();

@@ -70,7 +70,7 @@ test("they go as they are stored where it is the receiver that takes its time", 
   expect(send(world, 512 * MIB).modes).not.toContain(true);
 });
 
-test("a receiver that has become faster than the link is noticed", () => {
+test("a link that has become slower than the receiver is noticed", () => {
   const link = (sent: number): number => (sent < 256 * MIB ? 200 * MIB : 8 * MIB);
   const { modes } = send(
     { link, core: 60 * MIB, receiver: 40 * MIB, stored: 0.4, together: 0.32 },

@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -214,13 +215,14 @@ describe("transfers over bulk channels", () => {
     expect(far.ended).toBeUndefined();
   });
 
-  test("are over when nothing of their file is read any more", async () => {
+  test("keep the file open that is read where it lies, until nothing of it is read any more", async () => {
     const hub = new Shelves();
     const bytes = seededBytes("held", 6_000_000);
     await using directory = await temporaryDirectory();
     const path = join(directory.path, "file");
     await writeFile(path, bytes);
-    await using held = await HeldFile.open(path);
+    const held = await HeldFile.open(path);
+    const isOpen = openDescriptor(Number(held.plainPlaces([])!.files[0]));
     const { near, far } = await bulk.open();
     const here = new Shelves();
     const stop = new AbortController();
@@ -234,16 +236,13 @@ describe("transfers over bulk channels", () => {
     const slow = withSlowSends(near);
     here.onKept = () => slow.fromFile > 0 && stop.abort(new Error("enough"));
     const client = new TransferChannel(slow.channel, { isDialer: true, open });
-    const ended: string[] = [];
-    const sending = client
-      .send({ root, length, open, signal: stop.signal })
-      .catch((error: Error) => void ended.push(error.message));
-    await until(() => stop.signal.aborted);
+    // Who wants no more is not kept waiting.
+    await expect(client.send({ root, length, open, signal: stop.signal })).rejects.toThrow("enough");
+    await held[Symbol.asyncDispose]();
     for (let looks = 0; looks < 5; looks++) await new Promise((resolve) => setTimeout(resolve, 5));
-    expect(ended).toEqual([]);
+    expect(isOpen()).toBe(true);
     slow.settle();
-    await sending;
-    expect(ended).toEqual(["enough"]);
+    await until(() => !isOpen());
   });
 
   test("begin again where nothing comes", async () => {
@@ -302,6 +301,18 @@ function withoutTheFirst(channel: BulkChannel): BulkChannel {
       return typeof value === "function" ? (value.bind(channel) as unknown) : value;
     },
   });
+}
+
+/** Whether it is still the file's that it is now. */
+function openDescriptor(descriptor: number): () => boolean {
+  const { ino } = fstatSync(descriptor);
+  return () => {
+    try {
+      return fstatSync(descriptor).ino === ino;
+    } catch {
+      return false;
+    }
+  };
 }
 
 /** A channel of which nobody hears that messages have left before `settle`. */

@@ -23,7 +23,11 @@ import {
   encodeRows,
   encodeTransfer,
 } from "../../../../nodes/transfer/replication/messages.ts";
-import type { FileRequest, TransferMessage } from "../../../../nodes/transfer/replication/messages.ts";
+import type {
+  FileCredit,
+  FileRequest,
+  TransferMessage,
+} from "../../../../nodes/transfer/replication/messages.ts";
 import type { Gate } from "../../../../nodes/transfer/replication/out-gate.ts";
 import type { DataUnit } from "../../../../nodes/transfer/replication/sender.ts";
 import { ratioOf } from "../../../../nodes/transfer/replication/statistics.ts";
@@ -71,6 +75,10 @@ function heard(of: Transfers<Body>): { said: TransferMessage[]; actions: Transfe
     said: sent.map(({ type, head, body }) => decodeTransfer(type, head, body?.bytes ?? 0)),
     actions: actions.filter(({ kind }) => kind !== "send"),
   };
+}
+
+function credit(granted: number, waiting = 0): FileCredit {
+  return { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted, waiting };
 }
 
 function request(run = 1, transfer = 1, more: Partial<FileRequest> = {}): FileRequest {
@@ -265,7 +273,7 @@ describe("a sender", () => {
     expect(heldOf(granted).length).toBe(
       Math.floor((granted + TRANSFER_AHEAD_BYTES) / cost) - Math.floor(granted / cost),
     );
-    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 4 * MIB, waiting: 0 });
+    say(hub, credit(4 * MIB));
     for (const _ of heldOf(granted).filter(({ at }) => at <= 4 * MIB)) hub.sender.left(cost);
     run();
     expect(gates.length).toBe(Math.floor((4 * MIB + TRANSFER_AHEAD_BYTES) / cost));
@@ -287,7 +295,7 @@ describe("a sender", () => {
     run();
     const granted = (count: number, waiting: number): readonly string[] => {
       said.length = 0;
-      say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: count * MIB, waiting });
+      say(hub, credit(count * MIB, waiting));
       run();
       return said;
     };
@@ -317,13 +325,7 @@ describe("a sender", () => {
     expect(stats).toMatchObject({ messages: first, chunks: first, plainBytes: first * 1_400_000 });
     const each = (stats.sentBytes - first * 700_000) / first;
     expect(each).toBeLessThan(300);
-    say(hub, {
-      kind: TransferKind.FILE_CREDIT,
-      transfer: 1,
-      run: 1,
-      granted: (first + 1) * cost,
-      waiting: 0,
-    });
+    say(hub, credit((first + 1) * cost));
     run(1);
     expect(stats.messages).toBe(first + 1);
     // Asked for again, it has nothing of what it made ahead.
@@ -403,23 +405,9 @@ describe("a sender", () => {
         wrong(index + 1, many),
       ),
     ],
-    [
-      "too much credit",
-      [
-        {
-          kind: TransferKind.FILE_CREDIT,
-          transfer: 1,
-          run: 1,
-          granted: TRANSFER_CREDIT_BYTES_MAX + 1,
-          waiting: 0,
-        },
-      ],
-    ],
+    ["too much credit", [credit(TRANSFER_CREDIT_BYTES_MAX + 1)]],
     ["a number of this side", [request(1, 2)]],
-    [
-      "a transfer that never was",
-      [{ kind: TransferKind.FILE_CREDIT, transfer: 3, run: 1, granted: 1, waiting: 0 }],
-    ],
+    ["a transfer that never was", [{ ...credit(1), transfer: 3 }]],
     ["what senders say", [START]],
     [
       "an offer under a number that was used",
@@ -440,7 +428,7 @@ describe("a sender", () => {
     const hub = sending();
     say(hub, { kind: TransferKind.FILE_END, transfer: 1, run: 1, isDone: false });
     expect(heard(hub).actions.at(-1)).toMatchObject({ kind: "sent", error: { code: "PFS_CANCELLED" } });
-    say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 1, waiting: 0 });
+    say(hub, credit(1));
     say(hub, request(2));
     hub.sender.produced(1, 1, unit(1));
     expect(heard(hub)).toEqual({ said: [], actions: [] });
